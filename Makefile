@@ -9,7 +9,7 @@
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-VENV ?= .venv
+VENV := .venv
 PYTEST_ARGS ?=
 ARGS ?=
 
