@@ -1,0 +1,22 @@
+"""Convolution and correlation for JAX: one bilinear primitive, an algorithm for each shape, exact adjoints.
+
+The modules carry the names and the semantics of those that people know: `jaxconv.signal` (`scipy.signal`), `jaxconv.lax`
+(`jax.lax`) and `jaxconv.nn` (`flax.nnx`; needs Flax, and is imported when it is first used).
+"""
+
+import importlib
+from typing import Any
+
+from jaxconv import lax, signal
+from jaxconv._flip import flip
+from jaxconv._report import plan
+
+__all__ = ["__version__", "flip", "lax", "nn", "plan", "signal"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "nn":
+        return importlib.import_module("jaxconv.nn")
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("jaxconv")
+    raise AttributeError(f"module 'jaxconv' has no attribute {name!r}")

@@ -1,0 +1,183 @@
+"""Whole Fourier transforms: kernels comparable to the signal.
+
+The convolution theorem turns ``z = x * w`` into a product, ``Z(f) = X(f) W(f)`` with the channels contracted frequency by
+frequency, so that each input and each kernel is transformed once however many pairs of them meet. A correlation is the
+convolution with the reversed kernel (for complex data that is ``W(-f)``, not ``conj(W(f))``).
+
+Only the part of the full convolution that is asked for has to be free of wrap-around, so the transform is as short as that
+allows, rounded up to the next length with factors 2, 3, 5 and 7 only: at lengths with a large prime factor an FFT takes
+10 to 40 times longer. Real data take real transforms; axes on which the kernel or the input has length 1 take none.
+
+Cost: ``5/2 N log2 N`` operations for a real transform of N points (5 N log2 N, complex), for each input, kernel and output
+channel, and one complex product for each pair of channels and frequency.
+Error: relative to the norm, not elementwise: ``||error|| <= O(eps log2 N) ||x|| ||w||`` (Schatzman, *Accuracy of the
+discrete Fourier transform and the fast Fourier transform*, SIAM J. Sci. Comput. 17, 1996). One NaN or infinity spreads over
+the whole result.
+"""
+
+import functools
+import math
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from jaxconv._cost import Cost, fft_error
+from jaxconv._dtypes import accumulation_dtype, is_complex, is_inexact
+from jaxconv._spec import Problem, dilated
+
+# Up to this many input channels the product of spectra is written out, beyond it is a batched matrix product.
+MAX_UNROLLED_CHANNELS = 16
+# The most axes that one call of XLA's FFT transforms.
+MAX_AXES = 3
+
+
+def supports(problem: Problem) -> str | None:
+    """Return the reason if the data are integers, whose exact sums an FFT cannot promise, else None."""
+    if is_inexact(problem.spec.out_dtype):
+        return None
+    return (
+        f"an FFT cannot give exact results for {problem.spec.out_dtype} data; use method='direct', or convert the inputs to "
+        "a floating-point dtype"
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def next_fast_length(length: int) -> int:
+    """Return the smallest number that is at least ``length`` and has no prime factor above 7."""
+    best = 1 << max(length - 1, 0).bit_length()
+    sevens = 1
+    while sevens < best:
+        fives = sevens
+        while fives < best:
+            threes = fives
+            while threes < best:
+                candidate = threes << max(-(-length // threes) - 1, 0).bit_length()
+                best = min(best, candidate)
+                threes *= 3
+            fives *= 5
+        sevens *= 7
+    return best
+
+
+def _axis_length(size: int, taps: int, first: int, last: int) -> int:
+    """Return how long a transform must be for the outputs ``first`` to ``last`` of the full convolution."""
+    full = size + taps - 1
+    first, last = max(first, 0), min(last, full - 1)
+    return next_fast_length(max(size, taps, full - first, last + 1))
+
+
+def _transform_lengths(problem: Problem) -> dict[int, int]:
+    """Map each spatial axis that is transformed to the length of its transform."""
+    spec = problem.spec
+    lengths = {}
+    for axis, (size, taps, length) in enumerate(
+        zip(problem.input_shape, problem.kernel_shape, problem.output_shape, strict=True)
+    ):
+        if size == 1 or taps == 1:
+            continue
+        support = dilated(taps, spec.rhs_dilation[axis])
+        first = support - 1 - spec.padding[axis][0]
+        last = first + (length - 1) * spec.strides[axis]
+        lengths[axis] = _axis_length(dilated(size, spec.lhs_dilation[axis]), support, first, last)
+    return lengths
+
+
+def cost(problem: Problem) -> Cost:
+    """Return the cost of the transforms and of the product of spectra."""
+    lengths = _transform_lengths(problem)
+    points = math.prod(lengths.values())
+    per_point = (5.0 if is_complex(problem.spec.out_dtype) else 2.5) * math.log2(max(points, 2))
+    bins = points if is_complex(problem.spec.out_dtype) else points // 2 + 1
+    inputs = problem.groups * problem.batch * problem.in_channels
+    kernels = problem.groups * problem.out_channels * problem.in_channels
+    outputs = problem.groups * problem.batch * problem.out_channels
+    for axis in set(range(problem.spec.ndim)) - set(lengths):
+        inputs *= problem.input_shape[axis]
+        kernels *= problem.kernel_shape[axis]
+        outputs *= max(problem.input_shape[axis], problem.kernel_shape[axis])
+    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
+    real_products = 4 if lengths or is_complex(problem.spec.out_dtype) else 1
+    return Cost(
+        multiply_adds=real_products * outputs * problem.in_channels * bins,
+        transform_flops=(inputs + kernels + outputs) * points * per_point,
+        bytes_moved=3 * itemsize * points * (inputs + kernels + outputs),
+        operations=10,
+        error=fft_error(problem, points),
+    )
+
+
+def _transform(array: jax.Array, lengths: dict[int, int], complex_data: bool) -> jax.Array:
+    """Transform the spatial axes of array[g, ., ., *S] to the given lengths, the last of them by a real transform."""
+    config = [(0, 0, 0)] * array.ndim
+    for axis, length in lengths.items():
+        config[3 + axis] = (0, length - array.shape[3 + axis], 0)
+    array = lax.pad(array, jnp.zeros((), array.dtype), config)
+    axes = [3 + axis for axis in lengths]
+    first = axes[-MAX_AXES:]
+    array = jnp.fft.fftn(array, axes=first) if complex_data else jnp.fft.rfftn(array, axes=first)
+    for stop in range(len(axes) - MAX_AXES, 0, -MAX_AXES):
+        array = jnp.fft.fftn(array, axes=axes[max(stop - MAX_AXES, 0) : stop])
+    return array
+
+
+def _inverse(array: jax.Array, lengths: dict[int, int], complex_data: bool) -> jax.Array:
+    axes = [3 + axis for axis in lengths]
+    for stop in range(len(axes) - MAX_AXES, 0, -MAX_AXES):
+        array = jnp.fft.ifftn(array, axes=axes[max(stop - MAX_AXES, 0) : stop])
+    last = list(lengths)[-MAX_AXES:]
+    sizes, axes = [lengths[axis] for axis in last], [3 + axis for axis in last]
+    if complex_data:
+        return jnp.fft.ifftn(array, s=sizes, axes=axes)
+    return jnp.fft.irfftn(array, s=sizes, axes=axes)
+
+
+def _contract(x: jax.Array, w: jax.Array, precision: lax.PrecisionLike) -> jax.Array:
+    """Sum over c of x[g, n, c, *F] w[g, o, c, *F], where an axis of F may have length 1 in one operand."""
+    channels = x.shape[2]
+    if channels <= MAX_UNROLLED_CHANNELS:
+        terms = [x[:, :, None, c] * w[:, None, :, c] for c in range(channels)]
+        return functools.reduce(jnp.add, terms)
+    return jnp.einsum("gnc...,goc...->gno...", x, w, precision=precision)
+
+
+def _crop(problem: Problem, z: jax.Array) -> jax.Array:
+    """Pick the outputs from the full convolution z, which is zero outside of the array."""
+    spec = problem.spec
+    config, strides = [(0, 0, 0)] * 3, [1] * 3
+    for axis, (taps, length, stride) in enumerate(
+        zip(problem.kernel_shape, problem.output_shape, spec.strides, strict=True)
+    ):
+        full = dilated(problem.input_shape[axis], spec.lhs_dilation[axis]) + dilated(taps, spec.rhs_dilation[axis]) - 1
+        first = dilated(taps, spec.rhs_dilation[axis]) - 1 - spec.padding[axis][0]
+        last = first + (length - 1) * stride
+        z = lax.slice_in_dim(z, max(first, 0), min(last + 1, full), axis=3 + axis)
+        config.append((max(-first, 0), max(last + 1 - full, 0), 0))
+        strides.append(stride)
+    z = lax.pad(z, jnp.zeros((), z.dtype), config)
+    return lax.slice(z, (0,) * z.ndim, z.shape, strides)
+
+
+def _dilate(array: jax.Array, dilations: tuple[int, ...]) -> jax.Array:
+    if all(dilation == 1 for dilation in dilations):
+        return array
+    return lax.pad(array, jnp.zeros((), array.dtype), [(0, 0, 0)] * 3 + [(0, 0, d - 1) for d in dilations])
+
+
+def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+    """Convolve canonical operands."""
+    spec = problem.spec
+    dtype = accumulation_dtype(spec.out_dtype)
+    x, w = _dilate(x.astype(dtype), spec.lhs_dilation), _dilate(w.astype(dtype), spec.rhs_dilation)
+    if spec.convention == "correlation":
+        w = lax.rev(w, tuple(range(3, 3 + spec.ndim)))
+    lengths = _transform_lengths(problem)
+    if lengths:
+        complex_data = is_complex(dtype)
+        spectrum = _contract(
+            _transform(x, lengths, complex_data), _transform(w, lengths, complex_data), spec.precision
+        )
+        z = _inverse(spectrum, lengths, complex_data)
+    else:
+        z = _contract(x, w, spec.precision)
+    return _crop(problem, z).astype(spec.out_dtype)

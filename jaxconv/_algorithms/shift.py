@@ -1,0 +1,154 @@
+"""Sum of shifted slices: few taps with few channels, depthwise layers, stencils.
+
+``y[m] = sum_k w[k] x[m * stride + k * rhs_dilation]`` is written out as one term for each tap (and input channel), each a
+strided slice of the padded input times a scalar, which XLA fuses into a single vectorised loop over the outputs. Where
+there are fewer outputs than taps, as in the kernel gradient of a long signal, the roles change: one contraction over a
+window for each output.
+
+Cost: every multiply-add of the definition but none of im2col's traffic. The terms are unrolled in the program, so that
+their number is bounded: the time to compile grows with it.
+Error: as for any direct sum of N products, ``|error| <= (N + 1) eps (|w| * |x|)`` elementwise (Higham 2002, section 3.1).
+Half precision is summed in float32; integers wrap modulo their range.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from jaxconv._cost import Cost, direct_error
+from jaxconv._dtypes import accumulation_dtype
+from jaxconv._spec import Problem, dilated
+
+MAX_TERMS = 256
+MAX_WINDOWS = 64
+
+
+def _terms(problem: Problem) -> int:
+    return problem.taps * problem.in_channels
+
+
+def _over_outputs(problem: Problem) -> bool:
+    """Whether to unroll the outputs rather than the taps."""
+    return problem.outputs <= MAX_WINDOWS and problem.outputs < _terms(problem)
+
+
+def supports(problem: Problem) -> str | None:
+    """Return the reason if both unrolled forms would be too long, else None."""
+    if _over_outputs(problem) or _terms(problem) <= MAX_TERMS:
+        return None
+    return (
+        f"it would unroll {_terms(problem)} terms (taps x input channels; at most {MAX_TERMS}) or {problem.outputs} "
+        f"output positions (at most {MAX_WINDOWS})"
+    )
+
+
+def cost(problem: Problem) -> Cost:
+    """Return the cost of the unrolled form that `run` takes."""
+    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
+    outputs = problem.groups * problem.batch * problem.out_channels * problem.outputs
+    padded = problem.groups * problem.batch * problem.in_channels
+    for size, dilation, pads in zip(problem.input_shape, problem.spec.lhs_dilation, problem.spec.padding, strict=True):
+        padded *= dilated(size, dilation) + sum(pads)
+    windows = _over_outputs(problem)
+    return Cost(
+        multiply_adds=0 if windows else problem.multiply_adds,
+        serial_multiply_adds=problem.multiply_adds if windows else 0,
+        bytes_moved=itemsize * (outputs + 2 * padded),
+        operations=2 + (problem.outputs if windows else 0),
+        error=direct_error(problem),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """Where the axes (group, batch, channel, *spatial) stand in the arrays that are computed with."""
+
+    order: tuple[int, ...]
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        return tuple(self.order.index(axis) for axis in range(3, len(self.order)))
+
+    def shape(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sizes[axis] for axis in self.order)
+
+    def undo(self, array: jax.Array) -> jax.Array:
+        return array.transpose(tuple(np.argsort(self.order).tolist()))
+
+
+def _layout(problem: Problem) -> _Layout:
+    ndim = problem.spec.ndim
+    spatial = tuple(range(3, 3 + ndim))
+    return _Layout((1, *spatial, 0, 2) if problem.spec.channels_last else (0, 1, 2, *spatial))
+
+
+def _padded(problem: Problem, x: jax.Array, layout: _Layout) -> jax.Array:
+    config = [(0, 0, 0)] * 3
+    config += [(*p, d - 1) for p, d in zip(problem.spec.padding, problem.spec.lhs_dilation, strict=True)]
+    x = x.transpose(layout.order)
+    if not any(any(c) for c in config):
+        return x
+    return lax.pad(x, jnp.zeros((), x.dtype), [config[axis] for axis in layout.order])
+
+
+def _window(
+    x: jax.Array, layout: _Layout, start: Sequence[int], shape: Sequence[int], steps: Sequence[int]
+) -> jax.Array:
+    """Slice the spatial axes: ``shape`` samples from ``start``, ``steps`` apart."""
+    begin, end, stride = [0] * x.ndim, list(x.shape), [1] * x.ndim
+    for axis, first, size, step in zip(layout.spatial, start, shape, steps, strict=True):
+        begin[axis], end[axis], stride[axis] = first, first + dilated(size, step), step
+    return lax.slice(x, begin, end, stride)
+
+
+def _positions(shape: tuple[int, ...]) -> itertools.product:
+    return itertools.product(*map(range, shape))
+
+
+def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+    spec = problem.spec
+    layout = _layout(problem)
+    x = _padded(problem, x, layout)
+    channel = layout.order.index(2)
+    weight_shape = layout.shape((problem.groups, 1, problem.out_channels, *(1,) * spec.ndim))
+    total = None
+    for k in _positions(problem.kernel_shape):
+        start = [i * d for i, d in zip(k, spec.rhs_dilation, strict=True)]
+        window = _window(x, layout, start, problem.output_shape, spec.strides)
+        for c in range(problem.in_channels):
+            term = lax.slice_in_dim(window, c, c + 1, axis=channel) * w[(..., c, *k)].reshape(weight_shape)
+            total = term if total is None else total + term
+    return layout.undo(total)
+
+
+def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+    spec = problem.spec
+    layout = _Layout(tuple(range(3 + spec.ndim)))
+    x = _padded(problem, x, layout)
+    flat = (problem.groups, -1, problem.in_channels * problem.taps)
+    results = []
+    for m in _positions(problem.output_shape):
+        start = [i * s for i, s in zip(m, spec.strides, strict=True)]
+        window = _window(x, layout, start, problem.kernel_shape, spec.rhs_dilation).reshape(flat)
+        if problem.batch * problem.out_channels == 1:
+            result = jnp.sum(window * w.reshape(flat), axis=2, keepdims=True)
+        else:
+            result = lax.dot_general(window, w.reshape(flat), (((2,), (2,)), ((0,), (0,))), precision=spec.precision)
+        results.append(result)
+    return jnp.stack(results, axis=-1).reshape(problem.y_shape)
+
+
+def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+    """Convolve canonical operands."""
+    spec = problem.spec
+    accumulator = accumulation_dtype(spec.out_dtype)
+    x, w = x.astype(accumulator), w.astype(accumulator)
+    if spec.convention == "convolution":
+        w = lax.rev(w, tuple(range(3, 3 + spec.ndim)))
+    compute = _sum_over_windows if _over_outputs(problem) else _sum_over_taps
+    return compute(problem, x, w).astype(spec.out_dtype)

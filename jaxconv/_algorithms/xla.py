@@ -1,0 +1,104 @@
+"""`jax.lax.conv_general_dilated`: dense layers of many channels, and the fallback for everything.
+
+The convolution is always emitted channels-last (NHWC, HWIO, NHWC), adjoints included: inside a loop body XLA on CPU
+sends any other layout to a naive implementation that is 20 to 100 times slower (jax issue 12868). A few groups, which is
+what `vmap` over both operands makes, are unrolled into separate convolutions, since XLA's grouped convolution on CPU is
+several times slower than those; many groups with enough work in each are looped over.
+
+Cost: every multiply-add of the definition, those that meet padding or inserted zeros included, and im2col's traffic.
+Error: that of a sum of products in any order, ``|error| <= (N + 1) eps (|w| * |x|)`` elementwise with N products a sum
+(Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.1).
+"""
+
+import jax
+import numpy as np
+from jax import lax
+
+from jaxconv._cost import Cost, direct_error
+from jaxconv._dtypes import accumulation_dtype
+from jaxconv._spec import Problem, is_static
+
+# Up to this many groups are unrolled. More are looped over, one group at a time, if each has this much work.
+MAX_UNROLLED_GROUPS = 16
+MIN_LOOPED_MULTIPLY_ADDS = 1 << 18
+
+
+def supports(problem: Problem) -> str | None:
+    """Return None: it runs everything."""
+    del problem
+    return None
+
+
+def _unrolled(problem: Problem) -> bool:
+    return 1 < problem.groups <= MAX_UNROLLED_GROUPS and problem.in_channels * problem.out_channels > 1
+
+
+def _looped(problem: Problem) -> bool:
+    return problem.groups > MAX_UNROLLED_GROUPS and problem.multiply_adds >= MIN_LOOPED_MULTIPLY_ADDS * problem.groups
+
+
+def cost(problem: Problem) -> Cost:
+    """Return the cost of the definition, as a matrix product over patches."""
+    itemsize = np.dtype(problem.spec.out_dtype).itemsize
+    patches = problem.groups * problem.batch * problem.outputs * problem.in_channels * problem.taps
+    grouped = problem.groups > 1 and not (_unrolled(problem) or _looped(problem))
+    return Cost(
+        multiply_adds=0 if grouped else problem.multiply_adds,
+        serial_multiply_adds=problem.multiply_adds if grouped else 0,
+        bytes_moved=itemsize * patches,
+        operations=problem.groups if _unrolled(problem) or _looped(problem) else 1,
+        error=direct_error(problem),
+    )
+
+
+def _channels_last(problem: Problem, x: jax.Array, w: jax.Array, groups: int) -> jax.Array:
+    """Convolve x[n, *S, groups * c] with w[*K, c, groups * o]: y[n, *M, groups * o]."""
+    spec = problem.spec
+    axes = tuple(range(1, spec.ndim + 1))
+    last = (0, spec.ndim + 1, *axes)
+    kernel = (spec.ndim + 1, spec.ndim, *range(spec.ndim))
+    accumulator = accumulation_dtype(spec.out_dtype)
+    y = lax.conv_general_dilated(
+        x,
+        w,
+        spec.strides,
+        spec.padding,
+        spec.lhs_dilation,
+        spec.rhs_dilation,
+        lax.ConvDimensionNumbers(last, kernel, last),
+        feature_group_count=groups,
+        precision=spec.precision,
+        preferred_element_type=accumulator,
+    )
+    return y.astype(spec.out_dtype)
+
+
+def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+    """Convolve canonical operands."""
+    spec = problem.spec
+    ndim = spec.ndim
+    if spec.convention == "convolution":
+        w = lax.rev(w, tuple(range(3, 3 + ndim)))
+    axes = tuple(range(ndim))
+    if not is_static(problem.groups):
+        raise ValueError(
+            f"the number of groups is symbolic ({problem.groups}): `vmap` over both operands of a convolution cannot be "
+            "exported with a symbolic batch size; export it with a fixed one, or loop over the pairs with jax.lax.map"
+        )
+    if _unrolled(problem) or _looped(problem) or problem.groups == 1:
+        xs = x.transpose(0, 1, *(3 + a for a in axes), 2)
+        ws = w.transpose(0, *(3 + a for a in axes), 2, 1)
+        if _looped(problem):
+            ys = lax.map(lambda pair: _channels_last(problem, *pair, groups=1), (xs, ws))
+        else:
+            ys = lax.concatenate([_channels_last(problem, xs[i], ws[i], 1)[None] for i in range(problem.groups)], 0)
+        return ys.transpose(0, 1, 2 + ndim, *(2 + a for a in axes))
+    xs = x.transpose(1, *(3 + a for a in axes), 0, 2).reshape(
+        problem.batch, *problem.input_shape, problem.groups * problem.in_channels
+    )
+    ws = w.transpose(*(3 + a for a in axes), 2, 0, 1).reshape(
+        *problem.kernel_shape, problem.in_channels, problem.groups * problem.out_channels
+    )
+    ys = _channels_last(problem, xs, ws, problem.groups)
+    ys = ys.reshape(problem.batch, *problem.output_shape, problem.groups, problem.out_channels)
+    return ys.transpose(1 + ndim, 0, 2 + ndim, *(1 + a for a in axes))

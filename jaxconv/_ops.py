@@ -1,0 +1,211 @@
+"""From any caller's operands to the primitive: validation, dtype promotion, defaults.
+
+Every public function ends here, with its operands in the canonical form (see `jaxconv._spec`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from jaxconv._plan import check_method, check_supported
+from jaxconv._primitive import bind
+from jaxconv._spec import CONVENTIONS, Convention, ConvSpec, Method, Problem, is_static
+
+
+def conv(
+    x: jax.Array,
+    w: jax.Array,
+    *,
+    strides: Sequence[int] | None = None,
+    padding: Sequence[tuple[int, int]] | None = None,
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    convention: Convention = "correlation",
+    method: Method = "auto",
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: Any = None,
+    channels_last: bool = False,
+) -> jax.Array:
+    """Convolve or correlate canonical operands.
+
+    Parameters
+    ----------
+    x
+        Shape ``(groups, batch, in_channels, *spatial)``; real, complex or integer.
+    w
+        Shape ``(groups, out_channels, in_channels, *kernel)``; promoted with ``x`` by JAX's rules.
+    strides, lhs_dilation, rhs_dilation
+        One positive integer per spatial axis; ones by default.
+    padding
+        One ``(low, high)`` pair per spatial axis, negative to crop; zeros by default.
+    convention
+        ``"correlation"`` or ``"convolution"``.
+    method
+        ``"auto"``, ``"direct"``, an algorithm's name or a triple (see `jaxconv.plan`).
+    precision
+        As for `jax.lax.dot_general`.
+    preferred_element_type
+        dtype of the result; that of the promoted operands by default.
+    channels_last
+        Whether the caller's data are channels-last; only a hint.
+
+    Returns
+    -------
+    jax.Array
+        Shape ``(groups, batch, out_channels, *outputs)``.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is not numeric, or the preferred element type is of another kind.
+    ValueError
+        If shapes, strides, dilations, padding, convention or method do not fit.
+    """
+    _check_operands(x, w)
+    ndim = x.ndim - 3
+    dtype = jnp.result_type(x, w)
+    out_dtype = _output_dtype(dtype, preferred_element_type)
+    spec = ConvSpec(
+        strides=_positive("strides", strides, ndim),
+        padding=_pads(padding, ndim),
+        lhs_dilation=_positive("lhs_dilation", lhs_dilation, ndim),
+        rhs_dilation=_positive("rhs_dilation", rhs_dilation, ndim),
+        convention=check_convention(convention),
+        method=check_method(method),
+        precision=lax_precision(precision),
+        out_dtype=out_dtype,
+        channels_last=bool(channels_last),
+    )
+    check_supported(Problem.of(x.shape, w.shape, dtype, spec), spec.method)
+    return bind(x.astype(dtype), w.astype(dtype), spec)
+
+
+def check_convention(convention: Any) -> Convention:
+    """Return the convention if it is one.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if convention not in CONVENTIONS:
+        raise ValueError(f"unknown convention {convention!r}: choose one of {', '.join(map(repr, CONVENTIONS))}")
+    return convention
+
+
+def lax_precision(precision: lax.PrecisionLike) -> Any:
+    """Return a precision in canonical, hashable form: None, or a pair of `jax.lax.Precision`.
+
+    Raises
+    ------
+    ValueError
+        If it is no precision.
+    """
+    if precision is None:
+        return None
+    if isinstance(precision, (tuple, list)):
+        if len(precision) != 2:
+            raise ValueError(f"precision must be one value or a pair, one for each operand, got {precision!r}")
+        pair = tuple(lax.Precision(p) if p is not None else lax.Precision.DEFAULT for p in precision)
+        return pair
+    if isinstance(precision, (str, lax.Precision)):
+        return (lax.Precision(precision), lax.Precision(precision))
+    raise ValueError(
+        f"precision must be None, a jax.lax.Precision, one of its names, or a pair of those, got {precision!r}"
+    )
+
+
+def check_numeric(name: str, dtype: Any) -> None:
+    """Check that a dtype can be summed and multiplied.
+
+    Raises
+    ------
+    TypeError
+        If it is boolean or not numeric.
+    """
+    if not jnp.issubdtype(dtype, np.number):
+        raise TypeError(
+            f"{name} has dtype {dtype}, but convolution needs a real, complex or integer dtype: convert it, for example "
+            "with .astype(jax.numpy.int32)"
+        )
+
+
+def _check_operands(x: jax.Array, w: jax.Array) -> None:
+    for name, operand in (("x", x), ("w", w)):
+        check_numeric(name, operand.dtype)
+        if operand.ndim < 3:
+            raise ValueError(f"{name} must have at least 3 axes (group, batch or output channel, input channel), "
+                             f"got shape {operand.shape}")
+    if x.ndim != w.ndim:
+        raise ValueError(
+            f"the input and the kernel must have as many spatial axes as each other, got {x.ndim - 3} (shape {x.shape}) "
+            f"and {w.ndim - 3} (shape {w.shape})"
+        )
+    if x.shape[0] != w.shape[0]:
+        raise ValueError(f"the input has {x.shape[0]} groups and the kernel {w.shape[0]}: shapes {x.shape}, {w.shape}")
+    if x.shape[2] != w.shape[2]:
+        raise ValueError(
+            f"the input has {x.shape[2]} channels (in each group) and the kernel expects {w.shape[2]}: "
+            f"shapes {x.shape} and {w.shape}"
+        )
+
+
+def _output_dtype(dtype: Any, preferred: Any) -> np.dtype:
+    dtype = np.dtype(dtype)
+    if preferred is None:
+        return dtype
+    preferred = np.dtype(jax.dtypes.canonicalize_dtype(preferred))
+    kinds = (jnp.integer, jnp.floating, jnp.complexfloating)
+    kind, asked = (next((k for k in kinds if jnp.issubdtype(d, k)), None) for d in (dtype, preferred))
+    if kind is not asked or preferred.itemsize < dtype.itemsize:
+        raise TypeError(
+            f"preferred_element_type must be of the kind of the operands' dtype and no narrower: got {preferred} for {dtype}"
+        )
+    return preferred
+
+
+def _per_axis(name: str, values: Any, ndim: int) -> tuple:
+    try:
+        values = tuple(values)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence with one entry per spatial axis ({ndim}), got {values!r}") from None
+    if len(values) != ndim:
+        raise ValueError(f"{name} must have one entry per spatial axis: got {len(values)} ({values}) for {ndim} axes")
+    return values
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    raise TypeError(f"{name} must hold integers, got {value!r} of type {type(value).__name__}")
+
+
+def _positive(name: str, values: Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+    if values is None:
+        return (1,) * ndim
+    numbers = tuple(_integer(name, value) for value in _per_axis(name, values, ndim))
+    if any(number < 1 for number in numbers):
+        raise ValueError(f"{name} must be positive, got {numbers}")
+    return numbers
+
+
+def _pads(padding: Sequence[tuple[int, int]] | None, ndim: int) -> tuple[tuple[int, int], ...]:
+    if padding is None:
+        return ((0, 0),) * ndim
+    pairs = []
+    for pair in _per_axis("padding", padding, ndim):
+        low, high = _pair(pair)
+        pairs.append((low, high))
+    return tuple(pairs)
+
+
+def _pair(pair: Any) -> tuple[Any, Any]:
+    try:
+        low, high = pair
+    except (TypeError, ValueError):
+        raise ValueError(f"padding must hold one (low, high) pair per spatial axis, got {pair!r}") from None
+    return tuple(p if not is_static(p) else _integer("padding", p) for p in (low, high))  # type: ignore[return-value]

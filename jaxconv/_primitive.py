@@ -1,0 +1,168 @@
+"""The primitive ``conv_p`` and its rules: the only module that touches JAX's extension interfaces.
+
+In terms of contractions, with a the batch axis, b the input channels and c the output channels (the group axis and the
+spatial axes are along for the ride)::
+
+    forward           x[a, b]   w[c, b]  -> y[a, c]
+    input gradient    ct[a, c]  w[c, b]  -> dx[a, b]    the other convention, kernel with c and b exchanged
+    kernel gradient   x[a, b]   ct[a, c] -> dw[c, b]    correlation of x with a and b exchanged with ct likewise
+
+so that the primitive is closed under differentiation. `vmap` over x, w or both folds the new axis into the batch, the
+output channels or the groups, so that it is closed under batching too.
+"""
+
+import functools
+from typing import Any
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir, xla
+
+from jaxconv._algorithms import REGISTRY
+from jaxconv._plan import choose
+from jaxconv._spec import (
+    ConvSpec,
+    Problem,
+    input_gradient_spec,
+    is_static,
+    kernel_gradient_spec,
+    output_shape,
+    simplify,
+)
+
+conv_p = Primitive("jaxconv")
+
+
+def bind(x: jax.Array, w: jax.Array, spec: ConvSpec) -> jax.Array:
+    """Bind the primitive on canonical operands of equal dtype.
+
+    Inside `jax.shard_map` both operands must vary over the same mesh axes: a kernel that is replicated is marked as
+    varying first, since it is the transpose of that mark which sums its gradient over the devices.
+    """
+    x_varying, w_varying = (jax.typeof(a).manual_axis_type.varying for a in (x, w))
+    if x_varying != w_varying:
+        union = x_varying | w_varying
+        if missing := union - x_varying:
+            x = lax.pcast(x, tuple(sorted(missing)), to="varying")
+        if missing := union - w_varying:
+            w = lax.pcast(w, tuple(sorted(missing)), to="varying")
+    return conv_p.bind(x, w, spec=spec)
+
+
+# --- abstract evaluation ---------------------------------------------------------------------------------------------
+
+
+def _abstract_eval(x: Any, w: Any, *, spec: ConvSpec) -> Any:
+    shape = (*x.shape[:2], w.shape[1], *output_shape(x.shape[3:], w.shape[3:], spec))
+    sharding = x.sharding
+    if not (sharding.mesh.empty and w.sharding.mesh.empty):
+        sharding = _output_sharding(x, w, len(shape))
+    # `update` keeps the set of mesh axes over which the value varies; a fresh ShapedArray would lose it, and gradients of
+    # replicated operands would be wrong without any error.
+    return x.update(shape=shape, dtype=spec.out_dtype, weak_type=False, sharding=sharding)
+
+
+def _output_sharding(x: Any, w: Any, ndim: int) -> Any:
+    """Return y's sharding on a mesh with explicit axes: groups and batch as in x, output channels as in w."""
+    (x_group, batch, *x_summed), (w_group, out, *w_summed) = x.sharding.spec, w.sharding.spec
+    if any(axis is not None for axis in (*x_summed, *w_summed)):
+        raise jax.errors.ShardingTypeError(
+            "a convolution cannot be sharded over its input channels or spatial axes, but the operands are "
+            f"{x.str_short(mesh_axis_types=True)} and {w.str_short(mesh_axis_types=True)} (group, batch or output channel, "
+            "input channel, *spatial): reshard them with jax.sharding.reshard, or use jax.shard_map"
+        )
+    if x_group is not None and w_group is not None and x_group != w_group:
+        raise jax.errors.ShardingTypeError(
+            f"the group axes of a convolution's operands are sharded differently: {x_group} and {w_group}"
+        )
+    mesh = w.sharding.mesh if x.sharding.mesh.empty else x.sharding.mesh
+    group = w_group if x_group is None else x_group
+    spec = jax.sharding.PartitionSpec(group, batch, out, *(None,) * (ndim - 3))
+    return jax.sharding.NamedSharding(mesh, spec)
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def _evaluate(x: jax.Array, w: jax.Array, *, spec: ConvSpec, platform: str) -> jax.Array:
+    """Compute the convolution by the algorithm that is best on the platform."""
+    problem = Problem.of(x.shape, w.shape, x.dtype, spec)
+    if problem.empty:
+        return jnp.zeros(problem.y_shape, spec.out_dtype)
+    if all(map(is_static, (*problem.input_shape, *problem.kernel_shape))):
+        problem, bounds = simplify(problem)
+        if problem.empty:
+            return jnp.zeros(problem.y_shape, spec.out_dtype)
+        for axis, (start, stop) in enumerate(bounds, start=3):
+            if (start, stop) != (0, x.shape[axis]):
+                x = lax.slice_in_dim(x, start, stop, axis=axis)
+    algorithm = choose(problem, platform) if problem.static else REGISTRY["xla"]
+    return algorithm.run(problem, x, w)
+
+
+# --- differentiation -------------------------------------------------------------------------------------------------
+
+
+def _exchange(operand: jax.Array) -> jax.Array:
+    """Exchange the two channel-like axes of a canonical array."""
+    return jnp.swapaxes(operand, 1, 2)
+
+
+def _transpose_x(ct: jax.Array, x: Any, w: jax.Array, *, spec: ConvSpec) -> jax.Array:
+    # [a, c] [c, b] -> [a, b]
+    primal = x.aval
+    adjoint = input_gradient_spec(primal.shape[3:], w.shape[3:], spec)
+    return bind(ct, _exchange(w.astype(ct.dtype)), adjoint).astype(primal.dtype)
+
+
+def _transpose_w(ct: jax.Array, x: jax.Array, w: Any, *, spec: ConvSpec) -> jax.Array:
+    # [b, a] [c, a] -> [b, c], exchanged
+    primal = w.aval
+    adjoint = kernel_gradient_spec(x.shape[3:], primal.shape[3:], spec)
+    gradient = _exchange(bind(_exchange(x.astype(ct.dtype)), _exchange(ct), adjoint))
+    if spec.convention == "convolution":
+        gradient = lax.rev(gradient, tuple(range(3, gradient.ndim)))
+    return gradient.astype(primal.dtype)
+
+
+# --- batching --------------------------------------------------------------------------------------------------------
+
+
+def _fold(operand: jax.Array, source: int, axis: int) -> jax.Array:
+    """Merge the batch axis at ``source`` into ``axis`` of the canonical array, in front of what is there."""
+    operand = jnp.moveaxis(operand, source, axis)
+    shape = operand.shape
+    return operand.reshape(*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
+
+
+def _batch(operands: Any, axes: Any, *, spec: ConvSpec) -> tuple[jax.Array, int]:
+    (x, w), (x_axis, w_axis) = operands, axes
+    if w_axis is None:
+        axis, inner = 1, jnp.moveaxis(x, x_axis, 0).shape[2]
+        x = _fold(x, x_axis, 1)
+    elif x_axis is None:
+        axis, inner = 2, jnp.moveaxis(w, w_axis, 0).shape[2]
+        w = _fold(w, w_axis, 1)
+    else:
+        axis, inner = 0, jnp.moveaxis(x, x_axis, 0).shape[1]
+        x, w = _fold(x, x_axis, 0), _fold(w, w_axis, 0)
+    size = operands[0].shape[x_axis] if x_axis is not None else operands[1].shape[w_axis]
+    y = bind(x, w, spec)
+    return y.reshape(*y.shape[:axis], size, inner, *y.shape[axis + 1 :]), axis
+
+
+# --- registration ----------------------------------------------------------------------------------------------------
+
+
+conv_p.def_impl(functools.partial(xla.apply_primitive, conv_p))
+conv_p.def_abstract_eval(_abstract_eval)
+ad.defbilinear(conv_p, _transpose_x, _transpose_w)
+batching.primitive_batchers[conv_p] = _batch
+for _platform in (None, "cuda", "rocm", "tpu"):
+    mlir.register_lowering(
+        conv_p,
+        mlir.lower_fun(functools.partial(_evaluate, platform=_platform or "cpu"), multiple_results=False),
+        platform=_platform,
+    )

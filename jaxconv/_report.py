@@ -1,0 +1,198 @@
+"""`jaxconv.plan`: what the planner would do, and why, in print."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from jaxconv import signal
+from jaxconv._dtypes import is_inexact
+from jaxconv._plan import Candidate, Decision, decide
+from jaxconv._primitive import conv_p
+from jaxconv._spec import Method, Problem, simplify
+
+_ROLES = ("forward", "input gradient", "kernel gradient")
+_HEADER = ("algorithm", "multiply-adds", "FFT flops", "bytes", "time", "error")
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvolutionPlan:
+    """What the planner would do for one convolution.
+
+    Attributes
+    ----------
+    problem
+        The convolution as it was bound: shapes, dtype and specification.
+    forward, input_gradient, kernel_gradient
+        The chosen algorithm and all candidates. None where there is nothing to compute (an empty or all-zero
+        result), and for the gradients of integers.
+    """
+
+    problem: Problem
+    forward: Decision | None
+    input_gradient: Decision | None
+    kernel_gradient: Decision | None
+
+    def __repr__(self) -> str:
+        spec, problem = self.problem.spec, self.problem
+        options = [f"method {spec.method!r}"]
+        for name in ("strides", "lhs_dilation", "rhs_dilation"):
+            if any(value != 1 for value in getattr(spec, name)):
+                options.append(f"{name} {getattr(spec, name)}")
+        if any(any(pair) for pair in spec.padding):
+            options.append(f"padding {spec.padding}")
+        lines = [
+            f"{spec.convention} of {problem.dtype}: x {problem.x_shape}, w {problem.w_shape} -> {problem.y_shape}",
+            f"  {', '.join(options)}; {problem.multiply_adds:.2e} multiply-adds by the definition",
+        ]
+        for role, decision in zip(_ROLES, (self.forward, self.input_gradient, self.kernel_gradient), strict=True):
+            if decision is not None:
+                lines += ["", f"  {role} on {decision.platform}: {decision.chosen}", *_table(decision)]
+        return "\n".join(lines)
+
+
+class Report(tuple[ConvolutionPlan, ...]):
+    """The plans of all convolutions of a function, in the order of its program; prints as a report."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        if not self:
+            return "no convolution of jaxconv found"
+        return "\n\n".join(map(repr, self))
+
+
+def plan(
+    fn: Callable[..., Any] | int | Sequence[int],
+    *args: Any,
+    mode: signal.Mode = "full",
+    dtype: Any = jnp.float32,
+    method: Method = "auto",
+    platform: str | None = None,
+) -> Report:
+    """Tell which algorithm each convolution would run, what every candidate would cost, and why it lost.
+
+    Nothing is computed: shapes are all that is looked at.
+
+    Parameters
+    ----------
+    fn
+        A function that calls jaxconv, transformed in any way (`jax.grad`, `jax.vmap`, `jax.jit`, ...); or the shape of a
+        signal.
+    *args
+        The function's arguments (arrays or `jax.ShapeDtypeStruct`); or the shape of the kernel.
+    mode, dtype, method
+        For a pair of shapes: plan `jaxconv.signal.convolve` of such arrays. A function brings its own.
+    platform
+        ``"cpu"``, ``"cuda"``, ``"rocm"`` or ``"tpu"``; that of the default device if None.
+
+    Returns
+    -------
+    Report
+        A tuple with one `ConvolutionPlan` per convolution, which prints as tables.
+
+    Raises
+    ------
+    TypeError
+        If a pair of shapes is incomplete.
+    ValueError
+        If the mode, the method or the platform is unknown.
+
+    Examples
+    --------
+    >>> import jaxconv
+    >>> report = jaxconv.plan((100_000,), (5,), mode="same", platform="cpu")
+    >>> report[0].forward.chosen
+    'shift'
+    """
+    platform = _check_platform(platform)
+    if not callable(fn):
+        if len(args) != 1:
+            raise TypeError(
+                "jaxconv.plan takes a function and its arguments, or two shapes: plan((1000,), (16,)); got a shape and "
+                f"{len(args)} further arguments"
+            )
+        args = tuple(jax.ShapeDtypeStruct(_shape(shape), dtype) for shape in (fn, *args))
+        fn = functools.partial(signal.convolve, mode=mode, method=method)
+    jaxpr = jax.make_jaxpr(fn)(*args)
+    return Report(_plan_convolution(problem, platform) for problem in _convolutions(jaxpr.jaxpr))
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
+
+
+def _check_platform(platform: str | None) -> str:
+    known = ("cpu", "cuda", "rocm", "tpu")
+    platform = jax.default_backend() if platform is None else platform
+    platform = "cuda" if platform == "gpu" else platform
+    if platform not in known:
+        raise ValueError(f"unknown platform {platform!r}: choose one of {', '.join(map(repr, known))}")
+    return platform
+
+
+def _convolutions(jaxpr: Any) -> Iterator[Problem]:
+    """Yield the problems of all convolutions in a jaxpr and in the jaxprs inside it."""
+    for equation in jaxpr.eqns:
+        if equation.primitive is conv_p:
+            x, w = (variable.aval for variable in equation.invars)
+            yield Problem.of(x.shape, w.shape, x.dtype, equation.params["spec"])
+        for parameter in equation.params.values():
+            for inner in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from _convolutions(inner)
+
+
+def _plan_convolution(problem: Problem, platform: str) -> ConvolutionPlan:
+    differentiable = is_inexact(problem.dtype)
+    return ConvolutionPlan(
+        problem,
+        _decide(problem, platform),
+        _decide(problem.input_gradient(), platform) if differentiable else None,
+        _decide(problem.kernel_gradient(), platform) if differentiable else None,
+    )
+
+
+def _decide(problem: Problem, platform: str) -> Decision | None:
+    if problem.empty:
+        return None
+    problem, _ = simplify(problem)
+    return None if problem.empty else decide(problem, platform)
+
+
+def _table(decision: Decision) -> list[str]:
+    rows = [_HEADER, *(_row(candidate) for candidate in decision.candidates)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
+    lines = []
+    for row, candidate in zip(rows, (None, *decision.candidates), strict=True):
+        mark = "*" if candidate and candidate.name == decision.chosen else " "
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        note = f"   {candidate.reason}" if candidate and candidate.reason else ""
+        lines.append(f"   {mark} {'  '.join(cells)}{note}".rstrip())
+    return lines
+
+
+def _row(candidate: Candidate) -> tuple[str, ...]:
+    cost = candidate.cost
+    if cost is None or candidate.seconds is None:
+        return (candidate.name, *("-" * (len(_HEADER) - 1)))
+    return (
+        candidate.name,
+        f"{cost.multiply_adds + cost.serial_multiply_adds:.1e}",
+        f"{cost.transform_flops:.1e}" if cost.transform_flops else "0",
+        f"{cost.bytes_moved:.1e}",
+        _duration(candidate.seconds),
+        f"{cost.error:.0e}" if cost.error else "exact",
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((1.0, "s"), (1e-3, "ms")):
+        if seconds >= unit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds / 1e-6:.3g} us"
