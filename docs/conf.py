@@ -15,26 +15,18 @@ author = "The jaxconv authors"
 project_copyright = author
 release = version = importlib.metadata.version("jaxconv")
 
-extensions = [
-    "myst_parser",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
-    "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
-]
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # the docstrings state shapes and dtypes, which the annotations cannot
-autosummary_generate = False
-napoleon_google_docstring = False
-napoleon_use_rtype = False
-napoleon_preprocess_types = True
-napoleon_type_aliases = {"array_like": "array-like"}
-default_role = "code"
+add_module_names = False  # the page says which module it is about
+numpydoc_show_class_members = False
+default_role = "py:obj"  # `convolve` in a docstring is a link, where there is something to link to
 
 html_theme = "furo"
 html_title = f"jaxconv {release}"
