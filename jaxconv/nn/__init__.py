@@ -1,0 +1,32 @@
+"""Layers and models for Flax (``flax.nnx``) in either convention; needs ``pip install "jaxconv[flax]"``.
+
+`Conv` is `flax.nnx.Conv` with two more arguments. ``convention="convolution"`` makes it a convolution in the
+mathematical sense, whose kernel is read backwards; the default, ``"correlation"``, is what every deep-learning
+framework calls a convolution. ``method`` names the algorithm. Parameters have the names, shapes and initial values
+that they have in Flax, so that checkpoints move between the two::
+
+    from flax import nnx
+    from jaxconv import nn
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            # was nnx.Conv(3, 16, (3, 3), rngs=rngs)
+            self.conv = nn.Conv(3, 16, (3, 3), convention="convolution", rngs=rngs)
+
+`CNN` is a small image classifier built of these layers. Both run under every transformation of Flax and JAX
+(`nnx.jit`, `nnx.grad`, `nnx.vmap` over models, `jax.lax.scan` over training steps), and inside `scan` at full speed,
+where `jax.lax`'s own gradients are slow on CPUs.
+
+The convention does not restrict what a network can learn: reversing every kernel turns a network of one convention
+into a network of the other that computes the same function, and gradient descent, started from there, goes through
+reversed kernels all the way.
+"""
+
+try:
+    import flax.nnx  # noqa: F401
+except ImportError as error:
+    raise ImportError('jaxconv.nn needs Flax: pip install "jaxconv[flax]"', name=error.name) from error
+
+from jaxconv.nn._conv import Conv
+
+__all__ = ["Conv"]

@@ -1,0 +1,124 @@
+"""What layers may be given, checked when they are made: errors name the argument as its author wrote it."""
+
+import operator
+from collections.abc import Sequence
+from typing import TypeAlias
+
+Sizes: TypeAlias = int | Sequence[int] | None
+Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
+
+# What Flax turns into an extended input, and what `jax.lax` turns into zeros (in lower case too).
+EXTENDED_PADDINGS = ("CIRCULAR", "REFLECT", "CAUSAL")
+LAX_PADDINGS = ("SAME", "SAME_LOWER", "VALID")
+
+
+def integer(name: str, value: object) -> int:
+    """Return an integer, of whatever integer type it is.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            pass
+    raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
+
+
+def positive(name: str, value: object) -> int:
+    """Return a positive integer.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If it is not positive.
+    """
+    number = integer(name, value)
+    if number < 1:
+        raise ValueError(f"{name} must be positive, got {number}")
+    return number
+
+
+def positives(name: str, values: object) -> tuple[int, ...]:
+    """Return a sequence of positive integers as a tuple.
+
+    Raises
+    ------
+    TypeError
+        If it is no sequence of integers.
+    ValueError
+        If one is not positive.
+    """
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise TypeError(f"{name} must be a sequence of integers, got {values!r}")
+    return tuple(positive(f"{name}[{i}]", value) for i, value in enumerate(values))
+
+
+def sizes(name: str, values: Sizes, ndim: int) -> int | tuple[int, ...]:
+    """Return one positive integer for all spatial axes (None means 1), or one for each.
+
+    Raises
+    ------
+    TypeError
+        If one is no integer.
+    ValueError
+        If one is not positive, or there are not as many as spatial axes.
+    """
+    if values is None:
+        return 1
+    if not isinstance(values, Sequence):
+        return positive(name, values)
+    _check_length(name, values, ndim)
+    return positives(name, values)
+
+
+def padding(value: Padding, ndim: int) -> str | tuple[tuple[int, int], ...]:
+    """Return the name of a padding, or one pair of integers for each spatial axis.
+
+    Raises
+    ------
+    TypeError
+        If a number is no integer.
+    ValueError
+        If it names no padding, or is not as long as there are spatial axes.
+    """
+    if isinstance(value, str):
+        if value in EXTENDED_PADDINGS or value.upper() in LAX_PADDINGS:
+            if value == "CAUSAL" and ndim != 1:
+                raise ValueError(
+                    f"padding='CAUSAL' needs one spatial axis, but kernel_size has {ndim}: pad each axis in numbers, "
+                    "for example padding=((2, 0), (1, 1)) for a 3x3 kernel that is causal along the first"
+                )
+            return value
+        names = ", ".join(map(repr, LAX_PADDINGS + EXTENDED_PADDINGS))
+        raise ValueError(
+            f"unknown padding {value!r}: choose one of {names}, an integer, or for each spatial axis an integer or a "
+            "pair (low, high)"
+        )
+    if not isinstance(value, Sequence):
+        number = integer("padding", value)
+        return ((number, number),) * ndim
+    _check_length("padding", value, ndim)
+    return tuple(_pair(f"padding[{axis}]", pair) for axis, pair in enumerate(value))
+
+
+def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != 2:
+            raise ValueError(f"{name} must be an integer or a pair (low, high), got {value!r}")
+        return integer(name, value[0]), integer(name, value[1])
+    number = integer(name, value)
+    return number, number
+
+
+def _check_length(name: str, values: Sequence, ndim: int) -> None:
+    if len(values) != ndim:
+        raise ValueError(
+            f"{name} must have one entry per spatial axis: got {len(values)} ({tuple(values)}), but kernel_size has "
+            f"{ndim}"
+        )

@@ -1,0 +1,237 @@
+"""`flax.nnx.Conv` with a choice of convention and of algorithm."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
+from jax import numpy as jnp
+from jax.typing import DTypeLike
+
+from jaxconv import lax
+from jaxconv._ops import check_convention
+from jaxconv._plan import check_method
+from jaxconv._spec import Convention, Method
+from jaxconv.nn import _arguments
+from jaxconv.nn._arguments import Padding, Sizes
+
+DEFAULT_KERNEL_INIT = nnx.initializers.lecun_normal()
+DEFAULT_BIAS_INIT = nnx.initializers.zeros_init()
+
+
+class Conv(nnx.Conv):
+    r"""Convolution layer: `flax.nnx.Conv`, with ``convention`` and ``method``.
+
+    With the default ``convention="correlation"`` it computes what `flax.nnx.Conv` computes from the same parameters,
+
+    .. math:: y[n, m, o] = b[o] + \sum_{k, c} w[k, c, o] \, x[n, m s + k d - p, c]
+
+    (stride *s*, kernel dilation *d*, *p* samples of padding in front), and with ``convention="convolution"`` the same
+    with :math:`w[K - 1 - k, c, o]`: the kernel reversed along its spatial axes. The parameters are those of Flax:
+    ``kernel`` of shape ``(*kernel_size, in_features // feature_group_count, out_features)`` and ``bias`` of shape
+    ``(out_features,)``.
+
+    Parameters
+    ----------
+    in_features, out_features
+        Number of input and of output features, both multiples of ``feature_group_count``.
+    kernel_size
+        Shape of the kernel: one integer per spatial axis; a single integer means one spatial axis.
+    strides
+        One integer per spatial axis, or one for all.
+    padding
+        ``"SAME"`` (zeros; as many outputs as inputs at stride 1), ``"SAME_LOWER"``, ``"VALID"`` (none),
+        ``"CIRCULAR"`` (periodic), ``"REFLECT"`` (mirrored, the outermost sample not repeated), ``"CAUSAL"`` (one
+        spatial axis, zeros in front only), an integer, or for each spatial axis an integer or a pair ``(low, high)``.
+        The padding does not depend on the convention. For an even kernel, which has no central sample, ``"SAME"``
+        puts the smaller half of its K - 1 zeros in front under both, so that the sample that meets ``x[m]`` is ``w[(K
+        - 1) // 2]`` under correlation and ``w[K // 2]`` under convolution.
+    input_dilation, kernel_dilation
+        One integer per spatial axis, or one for all: the spacing of the samples of the input (then the padding must be
+        given in numbers) and of the kernel.
+    feature_group_count
+        Number of groups of features that are convolved separately.
+    use_bias
+        Whether to add a bias.
+    mask
+        Array of the kernel's shape by which the kernel is multiplied at each call. It masks the parameter as it stands,
+        whatever the convention.
+    dtype
+        dtype of the computation; by default that of input and parameters together.
+    param_dtype
+        dtype of the parameters.
+    precision
+        As for `jax.lax.conv_general_dilated`.
+    kernel_init, bias_init
+        Initialisers.
+    conv_general_dilated
+        The function that does the work, `jaxconv.lax.conv_general_dilated` by default. One of your own is also given
+        ``convention`` and ``method`` where they are not the defaults.
+    promote_dtype
+        Function ``((input, kernel, bias), dtype=dtype)`` that returns the three in the dtype of the computation.
+    preferred_element_type
+        dtype of the convolution's result.
+    rngs
+        Random keys for the initialisers.
+    kernel_metadata, bias_metadata
+        Metadata of the parameters, such as their sharding.
+    convention
+        ``"correlation"`` (what Flax calls a convolution) or ``"convolution"``.
+    method
+        ``"direct"`` (the fastest algorithm that is no FFT, gradients included), ``"auto"`` (the fastest of all), the
+        name of an algorithm, or a triple of names: forward, input gradient, kernel gradient.
+
+    Raises
+    ------
+    TypeError
+        If a stride, dilation, size or padding is no integer.
+    ValueError
+        If the arguments contradict each other or name no known padding, convention or method; when called, if the
+        input's shape does not fit the layer.
+
+    Notes ----- A call takes ``inputs`` of shape ``(*batch, *spatial, in_features)``, with any number of batch axes or
+    none, and returns ``(*batch, *outputs, out_features)``. Every argument but the parameters' remains an attribute
+    that may be set.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from jaxconv import nn
+    >>> layer = nn.Conv(1, 1, 3, padding="CAUSAL", use_bias=False, convention="convolution", rngs=nnx.Rngs(0))
+    >>> layer.kernel[...] = jnp.array([1.0, 2.0, 3.0]).reshape(3, 1, 1)
+    >>> impulse = jnp.zeros((1, 5, 1)).at[0, 1].set(1.0)
+    >>> layer(impulse)[0, :, 0]  # the impulse response, in order
+    Array([0., 1., 2., 3., 0.], dtype=float32)
+    >>> layer.convention = "correlation"
+    >>> layer(impulse)[0, :, 0]
+    Array([0., 3., 2., 1., 0.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int | Sequence[int],
+        strides: Sizes = 1,
+        *,
+        padding: Padding = "SAME",
+        input_dilation: Sizes = 1,
+        kernel_dilation: Sizes = 1,
+        feature_group_count: int = 1,
+        use_bias: bool = True,
+        mask: jax.Array | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        precision: Any = None,
+        kernel_init: Callable[..., Any] = DEFAULT_KERNEL_INIT,
+        bias_init: Callable[..., Any] = DEFAULT_BIAS_INIT,
+        conv_general_dilated: Callable[..., Any] = lax.conv_general_dilated,
+        promote_dtype: Callable[..., Any] = flax_promote_dtype,
+        preferred_element_type: DTypeLike | None = None,
+        rngs: nnx.Rngs,
+        kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
+        bias_metadata: Mapping[str, Any] = MappingProxyType({}),
+        convention: Convention = "correlation",
+        method: Method = "direct",
+    ):
+        in_features = _arguments.positive("in_features", in_features)
+        out_features = _arguments.positive("out_features", out_features)
+        groups = _arguments.positive("feature_group_count", feature_group_count)
+        for name, count in (("in_features", in_features), ("out_features", out_features)):
+            if count % groups:
+                raise ValueError(f"{name}={count} cannot be divided into feature_group_count={groups} groups")
+        kernel_size = _arguments.positives(
+            "kernel_size", kernel_size if isinstance(kernel_size, Sequence) else (kernel_size,)
+        )
+        ndim = len(kernel_size)
+        padding = _arguments.padding(padding, ndim)
+        input_dilation = _arguments.sizes("input_dilation", input_dilation, ndim)
+        if isinstance(padding, str) and any(d > 1 for d in np.atleast_1d(input_dilation)):
+            raise ValueError(
+                f"padding={padding!r} has no meaning with input_dilation={input_dilation}: give an integer or a pair "
+                "(low, high) for each spatial axis, that is, numbers of zeros around the dilated input"
+            )
+        kernel_shape = (*kernel_size, in_features // groups, out_features)
+        if mask is not None and mask.shape != kernel_shape:
+            raise ValueError(
+                f"mask has shape {mask.shape}, but the kernel has {kernel_shape}: (*kernel_size, in_features // "
+                "feature_group_count, out_features)"
+            )
+        self.convention = check_convention(convention)
+        self.method = check_method(method)
+        super().__init__(
+            in_features,
+            out_features,
+            kernel_size,
+            _arguments.sizes("strides", strides, ndim),
+            padding=padding,
+            input_dilation=input_dilation,
+            kernel_dilation=_arguments.sizes("kernel_dilation", kernel_dilation, ndim),
+            feature_group_count=groups,
+            use_bias=use_bias,
+            mask=mask,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            precision=precision,
+            kernel_init=kernel_init,
+            bias_init=bias_init,
+            conv_general_dilated=conv_general_dilated,
+            promote_dtype=promote_dtype,
+            preferred_element_type=preferred_element_type,
+            rngs=rngs,
+            kernel_metadata=kernel_metadata,
+            bias_metadata=bias_metadata,
+        )
+
+    @property
+    def conv_general_dilated(self) -> Callable[..., Any]:
+        """The function that does the work, told the convention and the method.
+
+        It is put together at each use, so that `convention` and `method` may be set like any other attribute, and so
+        that layers made alike have equal graph definitions.
+        """
+        choices = {"convention": (self.convention, "correlation"), "method": (self.method, "direct")}
+        given = {name: value for name, (value, default) in choices.items() if value != default}
+        return functools.partial(self._conv_general_dilated, **given)
+
+    @conv_general_dilated.setter
+    def conv_general_dilated(self, function: Callable[..., Any]) -> None:
+        self._conv_general_dilated = function
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """Convolve ``inputs``.
+
+        Parameters
+        ----------
+        inputs
+            Shape ``(*batch, *spatial, in_features)``, with any number of batch axes or none.
+        out_sharding
+            Sharding of the result, on a mesh with explicit axes.
+
+        Returns
+        -------
+        jax.Array
+            Shape ``(*batch, *outputs, out_features)``.
+
+        Raises
+        ------
+        ValueError
+            If the input has too few axes or another number of features.
+        """
+        shape, ndim = jnp.shape(inputs), len(self.kernel_size)
+        if len(shape) < ndim + 1:
+            raise ValueError(
+                f"a layer with kernel_size={self.kernel_size} needs an input of at least {ndim + 1} axes, (*batch, "
+                f"*spatial, features), got shape {shape}"
+            )
+        if shape[-1] != self.in_features:
+            raise ValueError(
+                f"the input's last axis has {shape[-1]} features (shape {shape}), but the layer was made with "
+                f"in_features={self.in_features}: the features come last"
+            )
+        return super().__call__(inputs, out_sharding)
