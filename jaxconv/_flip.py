@@ -1,6 +1,7 @@
 """The flip itself."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 
 import jax
 from jax import numpy as jnp
@@ -26,6 +27,8 @@ def flip(kernel: ArrayLike, axes: int | Sequence[int] | None = None) -> jax.Arra
 
     Raises
     ------
+    TypeError
+        If an axis is no integer.
     ValueError
         If an axis is out of range or repeated.
 
@@ -37,4 +40,14 @@ def flip(kernel: ArrayLike, axes: int | Sequence[int] | None = None) -> jax.Arra
     Array([[4, 3],
            [2, 1]], dtype=int32)
     """
-    return jnp.flip(kernel, axes if axes is None or isinstance(axes, int) else tuple(axes))
+    kernel = jnp.asarray(kernel)
+    if axes is not None:
+        try:
+            axes = tuple(map(operator.index, axes if isinstance(axes, Iterable) else (axes,)))
+        except TypeError:
+            raise TypeError(f"axes must be an integer or a sequence of integers, got {axes!r}") from None
+        if any(not -kernel.ndim <= axis < kernel.ndim for axis in axes):
+            raise ValueError(f"axes must lie between {-kernel.ndim} and {kernel.ndim - 1}, got {axes}")
+        if len({axis % kernel.ndim for axis in axes}) != len(axes):
+            raise ValueError(f"axes must be unique, got {axes}")
+    return jnp.flip(kernel, axes)

@@ -1,32 +1,26 @@
 """Convolution and correlation with the names and semantics of `scipy.signal`.
 
-Results have SciPy's values and shapes; dtypes follow JAX's promotion rules. Where they differ it says so in the function
-and on the page "Deviations" of the documentation. ``method="auto"`` may use an FFT: its error is relative to the largest
-value of the result, and a NaN or an infinity spreads over all of it. ``method="direct"`` is a promise, kept by the gradients
-too, that no FFT is used.
+Results have SciPy's values and shapes; dtypes follow JAX's promotion rules. Where they differ it says so in the
+function and on the page "Deviations" of the documentation. ``method="auto"`` may use an FFT: its error is relative to
+the largest value of the result, and a NaN or an infinity spreads over all of it. ``method="direct"`` is a promise,
+kept by the gradients too, that no FFT is used.
 """
 
-import functools
-import math
-from collections.abc import Sequence
-from typing import Any, Literal
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxconv import _ops
-from jaxconv._spec import Convention, Method
+from jaxconv import _ops, _signal
+from jaxconv._signal import Boundary, Mode
+from jaxconv._spec import Method
 
 __all__ = ["convolve", "convolve2d", "correlate", "correlate2d", "correlation_lags", "fftconvolve"]
-
-Mode = Literal["full", "same", "valid"]
-Boundary = Literal["fill", "wrap", "symm"]
-
-_MODES = ("full", "same", "valid")
-# SciPy's names for the ways to extend an image, and those of `jax.numpy.pad`.
-_BOUNDARIES = {"fill": "constant", "wrap": "wrap", "symm": "symmetric"}
 
 
 def convolve(
@@ -47,10 +41,11 @@ def convolve(
         Arrays of the same rank: real, complex or integer, array-likes such as lists included.
     mode
         ``"full"``: all ``N + M - 1`` outputs. ``"same"``: as many as ``in1`` has, centred: those from ``(M - 1) // 2``.
-        ``"valid"``: only those that need no zero padding; one array must be at least as large as the other on every axis.
+        ``"valid"``: only those that need no zero padding; one array must be at least as large as the other on every
+        axis.
     method
-        ``"auto"`` (the fastest algorithm), ``"direct"`` (the fastest that is no FFT), or the name of an algorithm, or a
-        triple of names (see `jaxconv.plan`).
+        ``"auto"`` (the fastest algorithm), ``"direct"`` (the fastest that is no FFT), the name of an algorithm, or a
+        triple of those for the result and for the gradients of ``in1`` and of ``in2`` (see `jaxconv.plan`).
     precision
         Precision of products on accelerators, as for `jax.lax.dot_general`.
 
@@ -65,8 +60,9 @@ def convolve(
     TypeError
         If an input is boolean or not numeric.
     ValueError
-        If the ranks differ, an input is empty, the mode or the method is unknown, or neither array is at least as large as
-        the other in mode ``"valid"``; also for ``method="fft"`` with integers, which could not be exact.
+        If the ranks differ, an input is empty (except ``in1`` in mode ``"same"``, whose result is empty too), the mode
+        or the method is unknown, or neither array is at least as large as the other in mode ``"valid"``; also for
+        ``method="fft"`` with integers, which could not be exact.
 
     Notes
     -----
@@ -84,7 +80,14 @@ def convolve(
     >>> print(convolve([1, 2, 3], [0, 1, 5], mode="same"))
     [ 1  7 13]
     """
-    return _convolve(in1, in2, mode=mode, method=_key(method), precision=_ops.lax_precision(precision), conjugate=False)
+    return _signal.convolve(
+        _array(in1),
+        _array(in2),
+        mode=mode,
+        method=_key(method),
+        precision=_ops.lax_precision(precision),
+        conjugate=False,
+    )
 
 
 def correlate(
@@ -99,8 +102,8 @@ def correlate(
 
     .. math:: z[l] = \sum_k in1[k + l] \, \overline{in2[k]}
 
-    for the lags *l* that `correlation_lags` gives. It is the convolution of ``in1`` with the flipped conjugate of ``in2``, so
-    that exchanging the arguments flips and conjugates the result.
+    for the lags *l* that `correlation_lags` gives. It is the convolution of ``in1`` with the flipped conjugate of
+    ``in2``, so that exchanging the arguments flips and conjugates the full result.
 
     Parameters
     ----------
@@ -133,7 +136,14 @@ def correlate(
     >>> print(correlate([1, 2, 3], [0, 1, 5]))
     [ 5 11 17  3  0]
     """
-    return _convolve(in1, in2, mode=mode, method=_key(method), precision=_ops.lax_precision(precision), conjugate=True)
+    return _signal.convolve(
+        _array(in1),
+        _array(in2),
+        mode=mode,
+        method=_key(method),
+        precision=_ops.lax_precision(precision),
+        conjugate=True,
+    )
 
 
 def fftconvolve(
@@ -146,8 +156,8 @@ def fftconvolve(
 ) -> jax.Array:
     """Convolve two N-dimensional arrays by FFT, as `scipy.signal.fftconvolve`.
 
-    The transforms have the next length with factors 2, 3, 5 and 7 only. Axes on which either array has length 1, and all
-    that are not in ``axes``, broadcast.
+    The transforms have the next length with factors 2, 3, 5 and 7 only. Axes on which either array has length 1, and
+    all that are not in ``axes``, broadcast.
 
     Parameters
     ----------
@@ -168,10 +178,10 @@ def fftconvolve(
     Raises
     ------
     TypeError
-        If an input is not numeric.
+        If an input is boolean or not numeric, or ``axes`` are no integers.
     ValueError
-        If the ranks or the lengths of broadcast axes differ, ``axes`` are out of range or repeated, the mode is unknown, or
-        neither array is at least as large as the other in mode ``"valid"``.
+        If the ranks or the lengths of broadcast axes differ, ``axes`` are empty, out of range or repeated, the mode is
+        unknown, or neither array is at least as large as the other in mode ``"valid"``.
 
     Notes
     -----
@@ -188,8 +198,9 @@ def fftconvolve(
     >>> print(np.round(fftconvolve([1.0, 2.0, 3.0], [0.0, 1.0, 5.0])))
     [ 0.  1.  7. 13. 15.]
     """
-    axes = axes if axes is None or isinstance(axes, int) else tuple(axes)
-    return _fftconvolve(in1, in2, mode=mode, axes=axes, precision=_ops.lax_precision(precision))
+    return _signal.fftconvolve(
+        _array(in1), _array(in2), mode=mode, axes=_axes(axes), precision=_ops.lax_precision(precision)
+    )
 
 
 def convolve2d(
@@ -213,10 +224,10 @@ def convolve2d(
     mode
         ``"full"``, ``"same"`` or ``"valid"``, as in `convolve`.
     boundary
-        What lies around ``in1``: ``"fill"`` (``fillvalue``), ``"wrap"`` (periodic) or ``"symm"`` (mirrored, the edge
-        repeated).
+        What lies around ``in1``: ``"fill"`` or ``"pad"`` (``fillvalue``), ``"wrap"`` or ``"circular"`` (periodic),
+        ``"symm"`` or ``"symmetric"`` (mirrored, the edge repeated).
     fillvalue
-        Scalar, converted to the dtype of the result.
+        Scalar, converted to the dtype of the result; integers wrap, as all integers do in JAX.
     method
         As in `convolve`.
     precision
@@ -232,8 +243,8 @@ def convolve2d(
     TypeError
         If an input is boolean or not numeric.
     ValueError
-        If an input is not two-dimensional or is empty, the mode or the boundary is unknown, ``fillvalue`` is no scalar,
-        or neither array is at least as large as the other in mode ``"valid"``.
+        As `convolve`; also if an input is not two-dimensional, the boundary is unknown, or ``fillvalue`` is no scalar
+        or is complex where the result is real.
 
     Examples
     --------
@@ -242,10 +253,10 @@ def convolve2d(
     [[21 12]
      [43 34]]
     """
-    return _convolve2d(
-        in1,
-        in2,
-        fillvalue,
+    return _signal.convolve2d(
+        _array(in1),
+        _array(in2),
+        _fill(fillvalue),
         mode=mode,
         boundary=boundary,
         method=_key(method),
@@ -283,21 +294,21 @@ def correlate2d(
 
     Notes
     -----
-    As in SciPy, mode ``"same"`` starts at ``M // 2`` of the full correlation, which for even M is one sample after where
-    `correlate` starts. Unlike SciPy's, mode ``"valid"`` with a larger complex ``in2`` agrees with `correlate` (SciPy's
-    returns the conjugate of that).
+    As in SciPy, mode ``"same"`` starts at ``M // 2`` of the full correlation, which for even M is one sample after
+    where `correlate` starts. Unlike SciPy's, mode ``"valid"`` with a larger complex ``in2`` agrees with `correlate`
+    (SciPy's returns the conjugate of that).
 
     Examples
     --------
     >>> from jaxconv.signal import correlate2d
     >>> print(correlate2d([[1, 2], [3, 4]], [[1, 10]], mode="same", boundary="symm"))
-    [[12 22]
-     [34 44]]
+    [[21 22]
+     [43 44]]
     """
-    return _convolve2d(
-        in1,
-        in2,
-        fillvalue,
+    return _signal.convolve2d(
+        _array(in1),
+        _array(in2),
+        _fill(fillvalue),
         mode=mode,
         boundary=boundary,
         method=_key(method),
@@ -323,6 +334,8 @@ def correlation_lags(in1_len: int, in2_len: int, mode: Mode = "full") -> jax.Arr
 
     Raises
     ------
+    TypeError
+        If a length is no integer.
     ValueError
         If a length is not positive or the mode is unknown.
 
@@ -339,13 +352,25 @@ def correlation_lags(in1_len: int, in2_len: int, mode: Mode = "full") -> jax.Arr
     >>> print(correlation_lags(3, 4, mode="valid"))
     [-1  0]
     """
+    _signal.check_mode(mode)
+    in1_len, in2_len = operator.index(in1_len), operator.index(in2_len)
     if in1_len < 1 or in2_len < 1:
         raise ValueError(f"the lengths of the inputs must be positive, got {in1_len} and {in2_len}")
-    start, length = _section(_check_mode(mode), in1_len, in2_len)
-    return jnp.arange(length) + (start - in2_len + 1)
+    start, length = _signal.section(mode, in1_len, in2_len)
+    first = start - in2_len + 1
+    return jnp.arange(first, first + length)
 
 
-# --- helpers ---------------------------------------------------------------------------------------------------------
+def _array(value: ArrayLike) -> jax.Array:
+    """Convert what is no array yet, such as a list, each number of which `jax.jit` would take for an argument."""
+    if isinstance(value, (jax.Array, np.ndarray, np.generic, int, float, complex)):
+        return value  # type: ignore[return-value]
+    return jnp.asarray(value)
+
+
+def _fill(value: ArrayLike) -> jax.Array | None:
+    """Return None for zero, which takes no padding of its own."""
+    return None if isinstance(value, (int, float, complex)) and value == 0 else _array(value)
 
 
 def _key(method: Any) -> Any:
@@ -353,181 +378,10 @@ def _key(method: Any) -> Any:
     return tuple(method) if isinstance(method, list) else method
 
 
-def _check_mode(mode: Any) -> Mode:
-    if mode not in _MODES:
-        raise ValueError(f"unknown mode {mode!r}: choose one of {', '.join(map(repr, _MODES))}")
-    return mode
-
-
-def _section(mode: Mode, size: int, taps: int) -> tuple[int, int]:
-    """Return where a mode starts in the full convolution of one axis, and how many outputs it has."""
-    if mode == "full":
-        return 0, size + taps - 1
-    if mode == "same":
-        return (taps - 1) // 2, size
-    return min(size, taps) - 1, abs(size - taps) + 1
-
-
-def _inputs(in1: ArrayLike, in2: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    in1, in2 = jnp.asarray(in1), jnp.asarray(in2)
-    for name, array in (("in1", in1), ("in2", in2)):
-        _ops.check_numeric(name, array.dtype)
-    if in1.ndim != in2.ndim:
-        raise ValueError(
-            f"in1 and in2 must have the same number of dimensions, got {in1.ndim} and {in2.ndim} (shapes {in1.shape} and "
-            f"{in2.shape}): add axes of length 1 where they are missing"
-        )
-    return in1, in2
-
-
-def _check_valid(mode: Mode, shape1: Sequence[int], shape2: Sequence[int]) -> None:
-    if mode != "valid":
-        return
-    pairs = list(zip(shape1, shape2, strict=True))
-    if not (all(a >= b for a, b in pairs) or all(a <= b for a, b in pairs)):
-        raise ValueError(
-            "for mode 'valid' one input must be at least as large as the other on every axis, got shapes "
-            f"{tuple(shape1)} and {tuple(shape2)}"
-        )
-
-
-def _convolve_sections(
-    signal: jax.Array,
-    kernel: jax.Array,
-    sections: Sequence[tuple[int, int]],
-    convention: Convention,
-    method: Method,
-    precision: Any,
-) -> jax.Array:
-    """Convolve canonical operands; ``sections`` are the start and length of what to return of the full convolution."""
-    sizes, taps = signal.shape[3:], kernel.shape[3:]
-    padding = [
-        (k - 1 - start, start + length - n) for n, k, (start, length) in zip(sizes, taps, sections, strict=True)
-    ]
-    return _ops.conv(signal, kernel, padding=padding, convention=convention, method=method, precision=precision)
-
-
-def _convolve_arrays(
-    in1: jax.Array,
-    in2: jax.Array,
-    sections: Sequence[tuple[int, int]],
-    conjugate: bool,
-    method: Method,
-    precision: Any,
-) -> jax.Array:
-    """Convolve arrays of the same rank (or correlate the first with the second), the smaller one being the kernel."""
-    in2 = jnp.conj(in2) if conjugate else in2
-    convention: Convention = "correlation" if conjugate else "convolution"
-    if math.prod(in2.shape) > math.prod(in1.shape):
-        # Convolution commutes; a correlation is first written as the convolution with the flipped kernel.
-        in1, in2 = (jnp.flip(in2) if conjugate else in2), in1
-        convention = "convolution"
-    return _convolve_sections(in1[None, None, None], in2[None, None, None], sections, convention, method, precision)[
-        0, 0, 0
-    ]
-
-
-@functools.partial(jax.jit, static_argnames=("mode", "method", "precision", "conjugate"))
-def _convolve(
-    in1: ArrayLike, in2: ArrayLike, *, mode: Mode, method: Method, precision: Any, conjugate: bool
-) -> jax.Array:
-    in1, in2 = _inputs(in1, in2)
-    _check_mode(mode)
-    _check_valid(mode, in1.shape, in2.shape)
-    if in1.size == 0 or in2.size == 0:
-        if mode == "same" and in2.size:
-            return jnp.zeros(in1.shape, jnp.result_type(in1, in2))
-        raise ValueError(f"the inputs must not be empty, got shapes {in1.shape} and {in2.shape}")
-    sections = [_section(mode, n, m) for n, m in zip(in1.shape, in2.shape, strict=True)]
-    return _convolve_arrays(in1, in2, sections, conjugate, method, precision)
-
-
-@functools.partial(jax.jit, static_argnames=("mode", "boundary", "method", "precision", "conjugate"))
-def _convolve2d(
-    in1: ArrayLike,
-    in2: ArrayLike,
-    fillvalue: ArrayLike,
-    *,
-    mode: Mode,
-    boundary: Boundary,
-    method: Method,
-    precision: Any,
-    conjugate: bool,
-) -> jax.Array:
-    in1, in2 = _inputs(in1, in2)
-    _check_mode(mode)
-    if boundary not in _BOUNDARIES:
-        raise ValueError(f"unknown boundary {boundary!r}: choose one of {', '.join(map(repr, _BOUNDARIES))}")
-    if in1.ndim != 2:
-        raise ValueError(f"in1 and in2 must be two-dimensional, got shapes {in1.shape} and {in2.shape}")
-    if in1.size == 0 or in2.size == 0:
-        raise ValueError(f"the inputs must not be empty, got shapes {in1.shape} and {in2.shape}")
-    if jnp.ndim(fillvalue) != 0:
-        raise ValueError(f"fillvalue must be a scalar, got shape {jnp.shape(fillvalue)}")
-    _check_valid(mode, in1.shape, in2.shape)
-    sections = [_section(mode, n, m) for n, m in zip(in1.shape, in2.shape, strict=True)]
-    if conjugate and mode == "same":
-        sections = [(m // 2, n) for n, m in zip(in1.shape, in2.shape, strict=True)]
-    if mode != "valid":
-        # Extend the image as far as the outputs reach, and read the outputs off the valid part.
-        reach = [(m - 1 - start, start + length - n) for (start, length), n, m in zip(sections, in1.shape, in2.shape)]
-        in1 = in1.astype(jnp.result_type(in1, in2))
-        values = {"constant_values": jnp.asarray(fillvalue).astype(in1.dtype)} if boundary == "fill" else {}
-        in1 = jnp.pad(in1, reach, _BOUNDARIES[boundary], **values)
-        sections = [(m - 1, n - m + 1) for n, m in zip(in1.shape, in2.shape, strict=True)]
-    return _convolve_arrays(in1, in2, sections, conjugate, method, precision)
-
-
-@functools.partial(jax.jit, static_argnames=("mode", "axes", "precision"))
-def _fftconvolve(
-    in1: ArrayLike, in2: ArrayLike, *, mode: Mode, axes: int | tuple[int, ...] | None, precision: Any
-) -> jax.Array:
-    in1, in2 = _inputs(in1, in2)
-    _check_mode(mode)
-    dtype = jnp.result_type(in1, in2)
-    if not jnp.issubdtype(dtype, jnp.inexact):
-        dtype = jnp.result_type(float)
-    in1, in2 = in1.astype(dtype), in2.astype(dtype)
-    if in1.size == 0 or in2.size == 0:
-        return jnp.zeros((0,), dtype)
-    convolved = [a for a in _convolved_axes(axes, in1.ndim) if in1.shape[a] != 1 and in2.shape[a] != 1]
-    broadcast = [a for a in range(in1.ndim) if a not in convolved]
-    for a in broadcast:
-        if in1.shape[a] != in2.shape[a] and 1 not in (in1.shape[a], in2.shape[a]):
-            raise ValueError(
-                f"axis {a} is not convolved over, so that its lengths must be equal or 1, got shapes {in1.shape} and "
-                f"{in2.shape}"
-            )
-    shape1, shape2 = ([array.shape[a] for a in convolved] for array in (in1, in2))
-    _check_valid(mode, shape1, shape2)
-    if mode == "same":
-        for a in broadcast:
-            if in1.shape[a] == 1:
-                in2 = jax.lax.slice_in_dim(in2, (in2.shape[a] - 1) // 2, (in2.shape[a] - 1) // 2 + 1, axis=a)
-    # Axes that both arrays have become groups, those of in1 alone the batch, those of in2 alone output channels.
-    shared = [a for a in broadcast if in1.shape[a] == in2.shape[a]]
-    only1 = [a for a in broadcast if in1.shape[a] != 1 and in2.shape[a] == 1]
-    only2 = [a for a in broadcast if in1.shape[a] == 1 and in2.shape[a] != 1]
-    groups, batch, out = (
-        math.prod(max(in1.shape[a], in2.shape[a]) for a in axes) for axes in (shared, only1, only2)
-    )
-    x = in1.transpose(*shared, *only1, *only2, *convolved).reshape(groups, batch, 1, *shape1)
-    w = in2.transpose(*shared, *only2, *only1, *convolved).reshape(groups, out, 1, *shape2)
-    sections = [_section(mode, n, m) for n, m in zip(shape1, shape2, strict=True)]
-    y = _convolve_sections(x, w, sections, "convolution", "fft", precision)
-    order = (*shared, *only1, *only2, *convolved)
-    lengths = [max(in1.shape[a], in2.shape[a]) for a in order[: len(broadcast)]]
-    y = y.reshape(*lengths, *y.shape[3:])
-    return y.transpose([order.index(a) for a in range(y.ndim)])
-
-
-def _convolved_axes(axes: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
+def _axes(axes: Any) -> tuple[int, ...] | None:
     if axes is None:
-        return tuple(range(ndim))
-    axes = (axes,) if isinstance(axes, int) else axes
-    if any(not -ndim <= a < ndim for a in axes):
-        raise ValueError(f"axes must lie between {-ndim} and {ndim - 1} for arrays of rank {ndim}, got {axes}")
-    axes = tuple(a % ndim for a in axes)
-    if len(set(axes)) != len(axes):
-        raise ValueError(f"axes must be unique, got {axes}")
-    return axes
+        return None
+    try:
+        return tuple(map(operator.index, axes if isinstance(axes, Iterable) else (axes,)))
+    except TypeError:
+        raise TypeError(f"axes must be an integer or a sequence of integers, got {axes!r}") from None
