@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxconv._plan import check_method, check_supported
 from jaxconv._primitive import bind
@@ -70,10 +71,10 @@ def conv(
     dtype = jnp.result_type(x, w)
     out_dtype = _output_dtype(dtype, preferred_element_type)
     spec = ConvSpec(
-        strides=_positive("strides", strides, ndim),
+        strides=positive("strides", strides, ndim),
         padding=_pads(padding, ndim),
-        lhs_dilation=_positive("lhs_dilation", lhs_dilation, ndim),
-        rhs_dilation=_positive("rhs_dilation", rhs_dilation, ndim),
+        lhs_dilation=positive("lhs_dilation", lhs_dilation, ndim),
+        rhs_dilation=positive("rhs_dilation", rhs_dilation, ndim),
         convention=check_convention(convention),
         method=check_method(method),
         precision=lax_precision(precision),
@@ -82,6 +83,16 @@ def conv(
     )
     check_supported(Problem.of(x.shape, w.shape, dtype, spec), spec.method)
     return bind(x.astype(dtype), w.astype(dtype), spec)
+
+
+def as_array(value: ArrayLike) -> jax.Array:
+    """Convert what is no array yet, such as a list, each number of which `jax.jit` would take for an argument.
+
+    NumPy's arrays and plain numbers pass as they are, since `jax.jit` converts them faster.
+    """
+    if isinstance(value, (jax.Array, np.ndarray, np.generic, int, float, complex)):
+        return value  # type: ignore[return-value]
+    return jnp.asarray(value)
 
 
 def check_convention(convention: Any) -> Convention:
@@ -184,7 +195,16 @@ def _integer(name: str, value: Any) -> int:
     raise TypeError(f"{name} must hold integers, got {value!r} of type {type(value).__name__}")
 
 
-def _positive(name: str, values: Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+def positive(name: str, values: Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+    """Return one positive integer for each spatial axis, ones by default.
+
+    Raises
+    ------
+    TypeError
+        If they are no sequence of integers.
+    ValueError
+        If they are not as many as there are axes, or not positive.
+    """
     if values is None:
         return (1,) * ndim
     numbers = tuple(_integer(name, value) for value in _per_axis(name, values, ndim))

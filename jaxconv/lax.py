@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from jax.typing import ArrayLike
@@ -38,8 +39,8 @@ def conv_general_dilated(
 
     .. math:: y[n, o, m] = \sum_{c, k} w[o, c, k] \, x[n, c, m s + k d]
 
-    (stride *s*, kernel dilation *d*, *x* dilated and padded). With ``convention="convolution"`` the kernel is reversed along
-    its spatial axes first, under the same padding: :math:`w[o, c, K - 1 - k]`.
+    (stride *s*, kernel dilation *d*, *x* dilated and padded). With ``convention="convolution"`` the kernel is reversed
+    along its spatial axes first, under the same padding: :math:`w[o, c, K - 1 - k]`.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def conv_general_dilated(
     Raises
     ------
     TypeError
-        If the dtypes differ or are not numeric.
+        If the dtypes differ or are not numeric, or if strides, dilations, padding or group counts are no integers.
     ValueError
         If shapes, group counts, padding, strides or dilations do not fit each other.
 
@@ -95,24 +96,14 @@ def conv_general_dilated(
     >>> conv_general_dilated(x, w, (1,), "VALID", convention="convolution")
     Array([[[1., 2., 3.]]], dtype=float32)
     """
-    lhs, rhs = jnp.asarray(lhs), jnp.asarray(rhs)
-    if lhs.dtype != rhs.dtype:
-        raise TypeError(
-            f"lhs and rhs must have the same dtype, got {lhs.dtype} and {rhs.dtype}: convert one of them with .astype"
-        )
-    if lhs.ndim != rhs.ndim or lhs.ndim < 2:
-        raise ValueError(
-            "lhs and rhs must have the same rank, at least 2 (batch or output features, input features, *spatial), got "
-            f"shapes {lhs.shape} and {rhs.shape}"
-        )
     return _conv_general_dilated(
-        lhs,
-        rhs,
+        _ops.as_array(lhs),
+        _ops.as_array(rhs),
         strides=_hashable(window_strides),
         padding=_hashable(padding),
         lhs_dilation=_hashable(lhs_dilation),
         rhs_dilation=_hashable(rhs_dilation),
-        dimensions=lax.conv_dimension_numbers(lhs.shape, rhs.shape, _hashable(dimension_numbers)),
+        dimension_numbers=_hashable(dimension_numbers),
         feature_groups=feature_group_count,
         batch_groups=batch_group_count,
         precision=_ops.lax_precision(precision),
@@ -124,8 +115,12 @@ def conv_general_dilated(
 
 
 def _hashable(value: Any) -> Any:
-    """Turn (nested) lists into tuples, so that they can be static arguments."""
-    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) and not hasattr(value, "_fields") else value
+    """Turn (nested) lists and NumPy arrays into tuples, so that they can be static arguments."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, lax.ConvDimensionNumbers):
+        return lax.ConvDimensionNumbers(*map(tuple, value))
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
 
 
 @functools.partial(
@@ -135,7 +130,7 @@ def _hashable(value: Any) -> Any:
         "padding",
         "lhs_dilation",
         "rhs_dilation",
-        "dimensions",
+        "dimension_numbers",
         "feature_groups",
         "batch_groups",
         "precision",
@@ -153,7 +148,7 @@ def _conv_general_dilated(
     padding: Any,
     lhs_dilation: Any,
     rhs_dilation: Any,
-    dimensions: lax.ConvDimensionNumbers,
+    dimension_numbers: Any,
     feature_groups: int,
     batch_groups: int,
     precision: Any,
@@ -162,10 +157,23 @@ def _conv_general_dilated(
     convention: Convention,
     method: Method,
 ) -> jax.Array:
+    if lhs.dtype != rhs.dtype:
+        raise TypeError(
+            f"lhs and rhs must have the same dtype, got {lhs.dtype} and {rhs.dtype}: convert one of them with .astype"
+        )
+    if lhs.ndim != rhs.ndim or lhs.ndim < 2:
+        raise ValueError(
+            "lhs and rhs must have the same rank, at least 2 (batch or output features, input features, *spatial), got "
+            f"shapes {lhs.shape} and {rhs.shape}"
+        )
+    ndim = lhs.ndim - 2
+    strides = _ops.positive("window_strides", strides, ndim)
+    lhs_dilation = _ops.positive("lhs_dilation", lhs_dilation, ndim)
+    rhs_dilation = _ops.positive("rhs_dilation", rhs_dilation, ndim)
+    dimensions = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     x = lhs.transpose(dimensions.lhs_spec)
     w = rhs.transpose(dimensions.rhs_spec)
     groups = _check_groups(x.shape, w.shape, feature_groups, batch_groups)
-    ndim = x.ndim - 2
     if isinstance(padding, str):
         padding = _pads(padding, x.shape[2:], w.shape[2:], strides, lhs_dilation, rhs_dilation)
     if batch_groups > 1:
@@ -194,8 +202,10 @@ def _conv_general_dilated(
 def _check_groups(x_shape: Sequence[int], w_shape: Sequence[int], feature_groups: int, batch_groups: int) -> int:
     """Return the number of groups, of either kind, if the shapes (N, C, ...) and (O, I, ...) agree with it."""
     for name, count in (("feature_group_count", feature_groups), ("batch_group_count", batch_groups)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be a positive integer, got {count!r}")
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
+            raise TypeError(f"{name} must be an integer, got {count!r} of type {type(count).__name__}")
+        if count < 1:
+            raise ValueError(f"{name} must be positive, got {count}")
     if feature_groups > 1 and batch_groups > 1:
         raise ValueError(
             "at most one of feature_group_count and batch_group_count may exceed 1, got "
@@ -208,8 +218,8 @@ def _check_groups(x_shape: Sequence[int], w_shape: Sequence[int], feature_groups
         raise ValueError(f"the batch of {x_shape[0]} cannot be divided into {batch_groups} groups")
     if x_shape[1] != w_shape[1] * feature_groups:
         raise ValueError(
-            f"the input has {x_shape[1]} features, but the kernel expects {w_shape[1]} in each of {feature_groups} feature "
-            f"groups: the input's features must be the kernel's input features x feature_group_count"
+            f"the input has {x_shape[1]} features, but the kernel expects {w_shape[1]} in each of {feature_groups} "
+            "feature groups: the input's features must be the kernel's input features x feature_group_count"
         )
     return groups
 
@@ -219,16 +229,13 @@ def _pads(
     sizes: Sequence[int],
     kernel: Sequence[int],
     strides: Sequence[int],
-    lhs_dilation: Sequence[int] | None,
-    rhs_dilation: Sequence[int] | None,
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
 ) -> list[tuple[int, int]]:
     """Turn a padding's name into pairs of numbers."""
     if padding.upper() not in ("SAME", "SAME_LOWER", "VALID"):
         raise ValueError(f"unknown padding {padding!r}: choose 'SAME', 'SAME_LOWER', 'VALID' or pairs of integers")
-    if lhs_dilation is not None and any(d != 1 for d in lhs_dilation):
-        raise ValueError(
-            f"padding={padding!r} has no meaning with lhs_dilation={tuple(lhs_dilation)}: give pairs of integers"
-        )
-    rhs_dilation = (1,) * len(kernel) if rhs_dilation is None else rhs_dilation
+    if any(d != 1 for d in lhs_dilation):
+        raise ValueError(f"padding={padding!r} has no meaning with lhs_dilation={lhs_dilation}: give pairs of integers")
     window = [dilated(taps, d) for taps, d in zip(kernel, rhs_dilation, strict=True)]
     return lax.padtype_to_pads(sizes, window, strides, padding.upper())

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from jax.typing import ArrayLike
@@ -81,8 +80,8 @@ def convolve(
     [ 1  7 13]
     """
     return _signal.convolve(
-        _array(in1),
-        _array(in2),
+        _ops.as_array(in1),
+        _ops.as_array(in2),
         mode=mode,
         method=_key(method),
         precision=_ops.lax_precision(precision),
@@ -137,8 +136,8 @@ def correlate(
     [ 5 11 17  3  0]
     """
     return _signal.convolve(
-        _array(in1),
-        _array(in2),
+        _ops.as_array(in1),
+        _ops.as_array(in2),
         mode=mode,
         method=_key(method),
         precision=_ops.lax_precision(precision),
@@ -199,7 +198,7 @@ def fftconvolve(
     [ 0.  1.  7. 13. 15.]
     """
     return _signal.fftconvolve(
-        _array(in1), _array(in2), mode=mode, axes=_axes(axes), precision=_ops.lax_precision(precision)
+        _ops.as_array(in1), _ops.as_array(in2), mode=mode, axes=_axes(axes), precision=_ops.lax_precision(precision)
     )
 
 
@@ -254,8 +253,8 @@ def convolve2d(
      [43 34]]
     """
     return _signal.convolve2d(
-        _array(in1),
-        _array(in2),
+        _ops.as_array(in1),
+        _ops.as_array(in2),
         _fill(fillvalue),
         mode=mode,
         boundary=boundary,
@@ -306,8 +305,8 @@ def correlate2d(
      [43 44]]
     """
     return _signal.convolve2d(
-        _array(in1),
-        _array(in2),
+        _ops.as_array(in1),
+        _ops.as_array(in2),
         _fill(fillvalue),
         mode=mode,
         boundary=boundary,
@@ -361,16 +360,9 @@ def correlation_lags(in1_len: int, in2_len: int, mode: Mode = "full") -> jax.Arr
     return jnp.arange(first, first + length)
 
 
-def _array(value: ArrayLike) -> jax.Array:
-    """Convert what is no array yet, such as a list, each number of which `jax.jit` would take for an argument."""
-    if isinstance(value, (jax.Array, np.ndarray, np.generic, int, float, complex)):
-        return value  # type: ignore[return-value]
-    return jnp.asarray(value)
-
-
 def _fill(value: ArrayLike) -> jax.Array | None:
     """Return None for zero, which takes no padding of its own."""
-    return None if isinstance(value, (int, float, complex)) and value == 0 else _array(value)
+    return None if isinstance(value, (int, float, complex)) and value == 0 else _ops.as_array(value)
 
 
 def _key(method: Any) -> Any:
