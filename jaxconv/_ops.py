@@ -79,7 +79,7 @@ def conv(
         method=check_method(method),
         precision=lax_precision(precision),
         out_dtype=out_dtype,
-        channels_last=bool(channels_last),
+        layout="channels_last" if channels_last else "channels_first",
     )
     check_supported(Problem.of(x.shape, w.shape, dtype, spec), spec.method)
     return bind(x.astype(dtype), w.astype(dtype), spec)
@@ -149,8 +149,10 @@ def _check_operands(x: jax.Array, w: jax.Array) -> None:
     for name, operand in (("x", x), ("w", w)):
         check_numeric(name, operand.dtype)
         if operand.ndim < 3:
-            raise ValueError(f"{name} must have at least 3 axes (group, batch or output channel, input channel), "
-                             f"got shape {operand.shape}")
+            raise ValueError(
+                f"{name} must have at least 3 axes (group, batch or output channel, input channel), "
+                f"got shape {operand.shape}"
+            )
     if x.ndim != w.ndim:
         raise ValueError(
             f"the input and the kernel must have as many spatial axes as each other, got {x.ndim - 3} (shape {x.shape}) "

@@ -27,7 +27,16 @@ Convention: TypeAlias = Literal["correlation", "convolution"]
 Method: TypeAlias = str | tuple[str, str, str]
 Pads: TypeAlias = tuple[tuple[int, int], ...]
 
+Layout: TypeAlias = Literal["channels_first", "channels_last", "batch_last"]
+
 CONVENTIONS: tuple[Convention, Convention] = ("correlation", "convolution")
+
+# The layout after batch and channels have changed places.
+_EXCHANGED: dict[Layout, Layout] = {
+    "channels_first": "channels_first",
+    "channels_last": "batch_last",
+    "batch_last": "channels_last",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +58,10 @@ class ConvSpec:
         As for `jax.lax.dot_general`, canonical (``None``, a `jax.lax.Precision` or a pair of them).
     out_dtype
         The dtype of the result.
-    channels_last
+    layout
         How the caller holds the data: a hint that lets an algorithm compute in that layout, so that the transposes to
-        the canonical form cancel.
+        the canonical form cancel. ``"batch_last"`` is what the kernel gradient of channels-last data sees, since batch
+        and channels change places in it.
     """
 
     strides: tuple[int, ...]
@@ -62,7 +72,7 @@ class ConvSpec:
     method: Method
     precision: Any
     out_dtype: np.dtype
-    channels_last: bool = False
+    layout: Layout = "channels_first"
 
     @property
     def ndim(self) -> int:
@@ -121,7 +131,14 @@ def input_gradient_spec(input_shape: Sequence[int], kernel_shape: Sequence[int],
     pads = []
     outputs = output_shape(input_shape, kernel_shape, spec)
     for size, taps, length, stride, (low, _), lhs_dilation, rhs_dilation in zip(
-        input_shape, kernel_shape, outputs, spec.strides, spec.padding, spec.lhs_dilation, spec.rhs_dilation, strict=True
+        input_shape,
+        kernel_shape,
+        outputs,
+        spec.strides,
+        spec.padding,
+        spec.lhs_dilation,
+        spec.rhs_dilation,
+        strict=True,
     ):
         reach = dilated(taps, rhs_dilation) - 1
         front = reach - low
@@ -146,7 +163,14 @@ def kernel_gradient_spec(input_shape: Sequence[int], kernel_shape: Sequence[int]
     pads = []
     outputs = output_shape(input_shape, kernel_shape, spec)
     for size, taps, length, stride, (low, _), lhs_dilation, rhs_dilation in zip(
-        input_shape, kernel_shape, outputs, spec.strides, spec.padding, spec.lhs_dilation, spec.rhs_dilation, strict=True
+        input_shape,
+        kernel_shape,
+        outputs,
+        spec.strides,
+        spec.padding,
+        spec.lhs_dilation,
+        spec.rhs_dilation,
+        strict=True,
     ):
         reach = dilated(taps, rhs_dilation) - 1
         pads.append((low, reach + dilated(length, stride) - dilated(size, lhs_dilation) - low))
@@ -157,6 +181,7 @@ def kernel_gradient_spec(input_shape: Sequence[int], kernel_shape: Sequence[int]
         padding=tuple(pads),
         convention="correlation",
         method=_permuted_method(spec.method, (2, 1, 0)),
+        layout=_EXCHANGED[spec.layout],
     )
 
 

@@ -174,9 +174,7 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     lengths = _transform_lengths(problem)
     if lengths:
         complex_data = is_complex(dtype)
-        spectrum = _contract(
-            _transform(x, lengths, complex_data), _transform(w, lengths, complex_data), spec.precision
-        )
+        spectrum = _contract(_transform(x, lengths, complex_data), _transform(w, lengths, complex_data), spec.precision)
         z = _inverse(spectrum, lengths, complex_data)
     else:
         z = _contract(x, w, spec.precision)
