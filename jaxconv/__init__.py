@@ -1,7 +1,7 @@
 """Convolution and correlation for JAX: one bilinear primitive, an algorithm for each shape, exact adjoints.
 
-The modules carry the names and the semantics of those that people know: `jaxconv.signal` (`scipy.signal`), `jaxconv.lax`
-(`jax.lax`) and `jaxconv.nn` (`flax.nnx`; needs Flax, and is imported when it is first used).
+The modules carry the names and the semantics of those that people know: `jaxconv.signal` (`scipy.signal`),
+`jaxconv.lax` (`jax.lax`) and `jaxconv.nn` (`flax.nnx`; needs Flax, and is imported when it is first used).
 """
 
 import importlib

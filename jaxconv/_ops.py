@@ -140,8 +140,8 @@ def check_numeric(name: str, dtype: Any) -> None:
     """
     if not jnp.issubdtype(dtype, np.number):
         raise TypeError(
-            f"{name} has dtype {dtype}, but convolution needs a real, complex or integer dtype: convert it, for example "
-            "with .astype(jax.numpy.int32)"
+            f"{name} has dtype {dtype}, but convolution needs a real, complex or integer dtype: convert it, for "
+            "example with .astype(jax.numpy.int32)"
         )
 
 
@@ -155,8 +155,8 @@ def _check_operands(x: jax.Array, w: jax.Array) -> None:
             )
     if x.ndim != w.ndim:
         raise ValueError(
-            f"the input and the kernel must have as many spatial axes as each other, got {x.ndim - 3} (shape {x.shape}) "
-            f"and {w.ndim - 3} (shape {w.shape})"
+            f"the input and the kernel must have as many spatial axes as each other, got {x.ndim - 3} (shape "
+            f"{x.shape}) and {w.ndim - 3} (shape {w.shape})"
         )
     if x.shape[0] != w.shape[0]:
         raise ValueError(f"the input has {x.shape[0]} groups and the kernel {w.shape[0]}: shapes {x.shape}, {w.shape}")
@@ -176,7 +176,8 @@ def _output_dtype(dtype: Any, preferred: Any) -> np.dtype:
     kind, asked = (next((k for k in kinds if jnp.issubdtype(d, k)), None) for d in (dtype, preferred))
     if kind is not asked or preferred.itemsize < dtype.itemsize:
         raise TypeError(
-            f"preferred_element_type must be of the kind of the operands' dtype and no narrower: got {preferred} for {dtype}"
+            f"preferred_element_type must be of the kind of the operands' dtype and no narrower: got {preferred} for "
+            f"{dtype}"
         )
     return preferred
 

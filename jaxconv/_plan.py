@@ -1,7 +1,7 @@
 """The planner: from a problem to the cheapest algorithm, with reasons.
 
-Plain Python on shapes; deterministic; microseconds a problem. It runs when a convolution is lowered, never in a call that
-is compiled already.
+Plain Python on shapes; deterministic; microseconds a problem. It runs when a convolution is lowered, never in a call
+that is compiled already.
 """
 
 import dataclasses
@@ -111,8 +111,8 @@ def choose(problem: Problem, platform: str) -> Algorithm:
     """Return the algorithm for a simplified problem.
 
     A method that names an algorithm is taken at its word where that algorithm can run the problem. Where it cannot, as
-    may happen in a gradient, which has a shape of its own, the planner chooses: among all algorithms if the one that was
-    asked for is an FFT, otherwise among the direct ones.
+    may happen in a gradient, which has a shape of its own, the planner chooses: among all algorithms if the one that
+    was asked for is an FFT, otherwise among the direct ones.
     """
     return REGISTRY[decide(problem, platform).chosen]
 

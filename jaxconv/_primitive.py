@@ -59,8 +59,8 @@ def _abstract_eval(x: Any, w: Any, *, spec: ConvSpec) -> Any:
     sharding = x.sharding
     if not (sharding.mesh.empty and w.sharding.mesh.empty):
         sharding = _output_sharding(x, w, len(shape))
-    # `update` keeps the set of mesh axes over which the value varies; a fresh ShapedArray would lose it, and gradients of
-    # replicated operands would be wrong without any error.
+    # `update` keeps the set of mesh axes over which the value varies; a fresh ShapedArray would lose it, and gradients
+    # of replicated operands would be wrong without any error.
     return x.update(shape=shape, dtype=spec.out_dtype, weak_type=False, sharding=sharding)
 
 
@@ -70,8 +70,8 @@ def _output_sharding(x: Any, w: Any, ndim: int) -> Any:
     if any(axis is not None for axis in (*x_summed, *w_summed)):
         raise jax.errors.ShardingTypeError(
             "a convolution cannot be sharded over its input channels or spatial axes, but the operands are "
-            f"{x.str_short(mesh_axis_types=True)} and {w.str_short(mesh_axis_types=True)} (group, batch or output channel, "
-            "input channel, *spatial): reshard them with jax.sharding.reshard, or use jax.shard_map"
+            f"{x.str_short(mesh_axis_types=True)} and {w.str_short(mesh_axis_types=True)} (group, batch or output "
+            "channel, input channel, *spatial): reshard them with jax.sharding.reshard, or use jax.shard_map"
         )
     if x_group is not None and w_group is not None and x_group != w_group:
         raise jax.errors.ShardingTypeError(

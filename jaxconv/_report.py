@@ -40,9 +40,8 @@ class ConvolutionPlan:
     def __repr__(self) -> str:
         spec, problem = self.problem.spec, self.problem
         options = [f"method {spec.method!r}"]
-        for name in ("strides", "lhs_dilation", "rhs_dilation"):
-            if any(value != 1 for value in getattr(spec, name)):
-                options.append(f"{name} {getattr(spec, name)}")
+        steps = {name: getattr(spec, name) for name in ("strides", "lhs_dilation", "rhs_dilation")}
+        options += [f"{name} {values}" for name, values in steps.items() if any(value != 1 for value in values)]
         if any(any(pair) for pair in spec.padding):
             options.append(f"padding {spec.padding}")
         lines = [
@@ -81,8 +80,8 @@ def plan(
     Parameters
     ----------
     fn
-        A function that calls jaxconv, transformed in any way (`jax.grad`, `jax.vmap`, `jax.jit`, ...); or the shape of a
-        signal.
+        A function that calls jaxconv, transformed in any way (`jax.grad`, `jax.vmap`, `jax.jit`, ...); or the shape of
+        a signal.
     *args
         The function's arguments (arrays or `jax.ShapeDtypeStruct`); or the shape of the kernel.
     mode, dtype, method

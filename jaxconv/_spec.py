@@ -10,9 +10,9 @@ the *correlation* ::
 
     y[g, n, o, m] = sum_{c, k} w[g, o, c, k] * xp[g, n, c, m * stride + k * rhs_dilation]
 
-in which ``xp`` is ``x`` with ``lhs_dilation - 1`` zeros between neighbours, then padded by ``(low, high)`` zeros on each
-axis, where a negative number crops. The *convolution* of the same operands is the correlation with the kernel reversed
-along every spatial axis, under the same padding.
+in which ``xp`` is ``x`` with ``lhs_dilation - 1`` zeros between neighbours, then padded by ``(low, high)`` zeros on
+each axis, where a negative number crops. The *convolution* of the same operands is the correlation with the kernel
+reversed along every spatial axis, under the same padding.
 """
 
 import dataclasses
@@ -156,8 +156,8 @@ def input_gradient_spec(input_shape: Sequence[int], kernel_shape: Sequence[int],
 def kernel_gradient_spec(input_shape: Sequence[int], kernel_shape: Sequence[int], spec: ConvSpec) -> ConvSpec:
     """Specification of the adjoint in the kernel: x x cotangent -> gradient of the *correlation* kernel.
 
-    The contraction is ``dw[k] = sum_m ct[m] * xp[m * stride + k * rhs_dilation]``: a correlation of the input (batch and
-    channels exchanged) with the cotangent, in which stride and kernel dilation have changed places. Under
+    The contraction is ``dw[k] = sum_m ct[m] * xp[m * stride + k * rhs_dilation]``: a correlation of the input (batch
+    and channels exchanged) with the cotangent, in which stride and kernel dilation have changed places. Under
     ``"convolution"`` the caller reverses the result.
     """
     pads = []

@@ -1,18 +1,20 @@
 """Whole Fourier transforms: kernels comparable to the signal.
 
-The convolution theorem turns ``z = x * w`` into a product, ``Z(f) = X(f) W(f)`` with the channels contracted frequency by
-frequency, so that each input and each kernel is transformed once however many pairs of them meet. A correlation is the
-convolution with the reversed kernel (for complex data that is ``W(-f)``, not ``conj(W(f))``).
+The convolution theorem turns ``z = x * w`` into a product, ``Z(f) = X(f) W(f)`` with the channels contracted frequency
+by frequency, so that each input and each kernel is transformed once however many pairs of them meet. A correlation is
+the convolution with the reversed kernel (for complex data that is ``W(-f)``, not ``conj(W(f))``).
 
-Only the part of the full convolution that is asked for has to be free of wrap-around, so the transform is as short as that
-allows, rounded up to the next length with factors 2, 3, 5 and 7 only: at lengths with a large prime factor an FFT takes
-10 to 40 times longer. Real data take real transforms; axes on which the kernel or the input has length 1 take none.
+Only the part of the full convolution that is asked for has to be free of wrap-around, so the transform is as short as
+that allows, rounded up to the next length with factors 2, 3, 5 and 7 only: at lengths with a large prime factor an FFT
+takes 10 to 40 times longer. Real data take real transforms; axes on which the kernel or the input has length 1 take
+none.
 
-Cost: ``5/2 N log2 N`` operations for a real transform of N points (5 N log2 N, complex), for each input, kernel and output
-channel, and one complex product for each pair of channels and frequency.
-Error: relative to the norm, not elementwise: ``||error|| <= O(eps log2 N) ||x|| ||w||`` (Schatzman, *Accuracy of the
-discrete Fourier transform and the fast Fourier transform*, SIAM J. Sci. Comput. 17, 1996). One NaN or infinity spreads over
-the whole result.
+Cost: ``5/2 N log2 N`` operations for a real transform of N points (5 N log2 N, complex), for each input, kernel and
+output channel, and one complex product for each pair of channels and frequency.
+
+Error: relative to the norm, not elementwise, ``||error|| <= O(eps log2 N) ||x|| ||w||`` (Schatzman, *Accuracy of the
+discrete Fourier transform and the fast Fourier transform*, SIAM J. Sci. Comput. 17, 1996). One NaN or infinity spreads
+over the whole result.
 """
 
 import functools
@@ -37,8 +39,8 @@ def supports(problem: Problem) -> str | None:
     if is_inexact(problem.spec.out_dtype):
         return None
     return (
-        f"an FFT cannot give exact results for {problem.spec.out_dtype} data; use method='direct', or convert the inputs to "
-        "a floating-point dtype"
+        f"an FFT cannot give exact results for {problem.spec.out_dtype} data; use method='direct', or convert the "
+        "inputs to a floating-point dtype"
     )
 
 

@@ -1,14 +1,15 @@
 """Sum of shifted slices: few taps with few channels, depthwise layers, stencils.
 
-``y[m] = sum_k w[k] x[m * stride + k * rhs_dilation]`` is written out as one term for each tap (and input channel), each a
-strided slice of the padded input times a scalar, which XLA fuses into a single vectorised loop over the outputs. Where
-there are fewer outputs than taps, as in the kernel gradient of a long signal, the roles change: one contraction over a
-window for each output.
+``y[m] = sum_k w[k] x[m * stride + k * rhs_dilation]`` is written out as one term for each tap (and input channel), each
+a strided slice of the padded input times a scalar, which XLA fuses into a single vectorised loop over the outputs.
+Where there are fewer outputs than taps, as in the kernel gradient of a long signal, the roles change: one contraction
+over a window for each output.
 
 Cost: every multiply-add of the definition but none of im2col's traffic. The terms are unrolled in the program, so that
 their number is bounded: the time to compile grows with it.
-Error: as for any direct sum of N products, ``|error| <= (N + 1) eps (|w| * |x|)`` elementwise (Higham 2002, section 3.1).
-Half precision is summed in float32; integers wrap modulo their range.
+
+Error: that of a sum of N products, ``|error| <= (N + 1) eps (|w| * |x|)`` elementwise (Higham, *Accuracy and Stability
+of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float32; integers wrap modulo their range.
 """
 
 import dataclasses

@@ -1,11 +1,12 @@
 """`jax.lax.conv_general_dilated`: dense layers of many channels, and the fallback for everything.
 
 The convolution is always emitted channels-last (NHWC, HWIO, NHWC), adjoints included: inside a loop body XLA on CPU
-sends any other layout to a naive implementation that is 20 to 100 times slower (jax issue 12868). A few groups, which is
-what `vmap` over both operands makes, are unrolled into separate convolutions, since XLA's grouped convolution on CPU is
-several times slower than those; many groups with enough work in each are looped over.
+sends any other layout to a naive implementation that is 20 to 100 times slower (jax issue 12868). A few groups, which
+is what `vmap` over both operands makes, are unrolled into separate convolutions, since XLA's grouped convolution on CPU
+is several times slower than those; many groups with enough work in each are looped over.
 
 Cost: every multiply-add of the definition, those that meet padding or inserted zeros included, and im2col's traffic.
+
 Error: that of a sum of products in any order, ``|error| <= (N + 1) eps (|w| * |x|)`` elementwise with N products a sum
 (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.1).
 """
@@ -82,8 +83,8 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     axes = tuple(range(ndim))
     if not is_static(problem.groups):
         raise ValueError(
-            f"the number of groups is symbolic ({problem.groups}): `vmap` over both operands of a convolution cannot be "
-            "exported with a symbolic batch size; export it with a fixed one, or loop over the pairs with jax.lax.map"
+            f"the number of groups is symbolic ({problem.groups}): `vmap` over both operands of a convolution cannot "
+            "be exported with a symbolic batch size; export it with a fixed one, or loop over the pairs with jax.lax.map"
         )
     if _unrolled(problem) or _looped(problem) or problem.groups == 1:
         xs = x.transpose(0, 1, *(3 + a for a in axes), 2)
