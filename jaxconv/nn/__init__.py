@@ -24,9 +24,10 @@ reversed kernels all the way.
 
 try:
     import flax.nnx  # noqa: F401
-except ImportError as error:
+except ModuleNotFoundError as error:
     raise ImportError('jaxconv.nn needs Flax: pip install "jaxconv[flax]"', name=error.name) from error
 
+from jaxconv.nn._cnn import CNN
 from jaxconv.nn._conv import Conv
 
-__all__ = ["Conv"]
+__all__ = ["CNN", "Conv"]
