@@ -67,6 +67,7 @@ def conv(
         If shapes, strides, dilations, padding, convention or method do not fit.
     """
     _check_operands(x, w)
+    _check_sharding(x, w)
     ndim = x.ndim - 3
     dtype = jnp.result_type(x, w)
     out_dtype = _output_dtype(dtype, preferred_element_type)
@@ -164,6 +165,22 @@ def _check_operands(x: jax.Array, w: jax.Array) -> None:
         raise ValueError(
             f"the input has {x.shape[2]} channels (in each group) and the kernel expects {w.shape[2]}: "
             f"shapes {x.shape} and {w.shape}"
+        )
+
+
+def _check_sharding(x: jax.Array, w: jax.Array) -> None:
+    """Refuse what would need communication that nobody asked for, on a mesh with explicit axes."""
+    (x_group, _, *x_summed), (w_group, _, *w_summed) = (tuple(jax.typeof(a).sharding.spec) for a in (x, w))
+    if any(axis is not None for axis in (*x_summed, *w_summed)):
+        raise ValueError(
+            "a convolution cannot be sharded over its input channels or spatial axes, but the operands are "
+            f"{jax.typeof(x)} and {jax.typeof(w)} (group, batch or output channel, input channel, *spatial): reshard "
+            "them with jax.sharding.reshard, or use jax.shard_map"
+        )
+    if x_group is not None and w_group is not None and x_group != w_group:
+        raise ValueError(
+            f"the operands' group axes are sharded differently, over {x_group!r} and {w_group!r}: reshard one of them "
+            "with jax.sharding.reshard"
         )
 
 

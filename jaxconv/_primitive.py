@@ -19,6 +19,7 @@ from jax import lax
 from jax import numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
+from jax.sharding import AxisType
 
 from jaxconv._algorithms import REGISTRY
 from jaxconv._plan import choose
@@ -56,31 +57,23 @@ def bind(x: jax.Array, w: jax.Array, spec: ConvSpec) -> jax.Array:
 
 def _abstract_eval(x: Any, w: Any, *, spec: ConvSpec) -> Any:
     shape = (*x.shape[:2], w.shape[1], *output_shape(x.shape[3:], w.shape[3:], spec))
-    sharding = x.sharding
-    if not (sharding.mesh.empty and w.sharding.mesh.empty):
-        sharding = _output_sharding(x, w, len(shape))
+    sharding = x.sharding if x.sharding.mesh.empty and w.sharding.mesh.empty else _output_sharding(x, w, len(shape))
     # `update` keeps the set of mesh axes over which the value varies; a fresh ShapedArray would lose it, and gradients
     # of replicated operands would be wrong without any error.
     return x.update(shape=shape, dtype=spec.out_dtype, weak_type=False, sharding=sharding)
 
 
-def _output_sharding(x: Any, w: Any, ndim: int) -> Any:
-    """Return y's sharding on a mesh with explicit axes: groups and batch as in x, output channels as in w."""
-    (x_group, batch, *x_summed), (w_group, out, *w_summed) = x.sharding.spec, w.sharding.spec
-    if any(axis is not None for axis in (*x_summed, *w_summed)):
-        raise jax.errors.ShardingTypeError(
-            "a convolution cannot be sharded over its input channels or spatial axes, but the operands are "
-            f"{x.str_short(mesh_axis_types=True)} and {w.str_short(mesh_axis_types=True)} (group, batch or output "
-            "channel, input channel, *spatial): reshard them with jax.sharding.reshard, or use jax.shard_map"
-        )
-    if x_group is not None and w_group is not None and x_group != w_group:
-        raise jax.errors.ShardingTypeError(
-            f"the group axes of a convolution's operands are sharded differently: {x_group} and {w_group}"
-        )
+def _output_sharding(x: Any, w: Any, ndim: int) -> jax.sharding.NamedSharding:
+    """Return y's sharding on a mesh with explicit axes: groups and batch as in x, output channels as in w.
+
+    Sharded sums, which occur in the kernel gradient of a sharded batch, give replicated results.
+    """
+    (x_group, batch), (w_group, out) = x.sharding.spec[:2], w.sharding.spec[:2]
     mesh = w.sharding.mesh if x.sharding.mesh.empty else x.sharding.mesh
     group = w_group if x_group is None else x_group
-    spec = jax.sharding.PartitionSpec(group, batch, out, *(None,) * (ndim - 3))
-    return jax.sharding.NamedSharding(mesh, spec)
+    used = {axis for entry in (group, batch) for axis in (entry if isinstance(entry, tuple) else (entry,))}
+    out = None if used & set(out if isinstance(out, tuple) else (out,)) else out
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(group, batch, out, *(None,) * (ndim - 3)))
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
@@ -88,6 +81,20 @@ def _output_sharding(x: Any, w: Any, ndim: int) -> Any:
 
 def _evaluate(x: jax.Array, w: jax.Array, *, spec: ConvSpec, platform: str) -> jax.Array:
     """Compute the convolution by the algorithm that is best on the platform."""
+    run = functools.partial(_run, spec=spec, platform=platform)
+    x_aval, w_aval = jax.typeof(x), jax.typeof(w)
+    mesh = w_aval.sharding.mesh if x_aval.sharding.mesh.empty else x_aval.sharding.mesh
+    explicit = tuple(
+        name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit
+    )
+    if not explicit:
+        return run(x, w)
+    # What an algorithm does on the way is the compiler's to shard; only the result's sharding is given.
+    out = _output_sharding(x_aval, w_aval, x.ndim)
+    return jax.sharding.auto_axes(run, axes=explicit, out_sharding=out)(x, w)
+
+
+def _run(x: jax.Array, w: jax.Array, *, spec: ConvSpec, platform: str) -> jax.Array:
     problem = Problem.of(x.shape, w.shape, x.dtype, spec)
     if problem.empty:
         return jnp.zeros(problem.y_shape, spec.out_dtype)

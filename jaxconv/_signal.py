@@ -83,8 +83,12 @@ def convolve2d(
         # Extend the image as far as the outputs reach, and read the outputs off the valid part.
         shapes = zip(sections, in1.shape, in2.shape, strict=True)
         reach = [(m - 1 - start, start + length - n) for (start, length), n, m in shapes]
-        values = {"constant_values": fillvalue} if padding == "constant" else {}
-        in1 = jnp.pad(in1.astype(dtype), reach, padding, **values)
+        if padding == "constant":
+            # Not `constant_values=fillvalue`: its gradient raises in JAX unless that of in1 is taken too.
+            inside = jnp.pad(jnp.ones(in1.shape, bool), reach)
+            in1 = jnp.where(inside, jnp.pad(in1.astype(dtype), reach), fillvalue)
+        else:
+            in1 = jnp.pad(in1.astype(dtype), reach, padding)
         sections = [section("valid", n, m) for n, m in zip(in1.shape, in2.shape, strict=True)]
     return _convolve_arrays(in1, in2, sections, conjugate, method, precision)
 
