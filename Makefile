@@ -75,7 +75,7 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt $(VENV)/.created
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(PYTHON) -c '$(USABLE)' || { echo "$(PYTHON) is older than 3.11 or has no venv/ensurepip module; name another: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c '$(USABLE)' || { echo "$(PYTHON) does not run, is older than 3.11, or lacks the modules venv and ensurepip; name another: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Creating $(VENV) with $$($(PYTHON) --version) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
