@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from jax.typing import ArrayLike
@@ -357,7 +358,7 @@ def correlation_lags(in1_len: int, in2_len: int, mode: Mode = "full") -> jax.Arr
         raise ValueError(f"the lengths of the inputs must be positive, got {in1_len} and {in2_len}")
     start, length = _signal.section(mode, in1_len, in2_len)
     first = start - in2_len + 1
-    return jnp.arange(first, first + length)
+    return jnp.asarray(np.arange(first, first + length))
 
 
 def _fill(value: ArrayLike) -> jax.Array | None:
