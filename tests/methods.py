@@ -1,0 +1,49 @@
+"""Which methods a case is run with: every registered algorithm that says it can, a new one without being asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from jaxconv._algorithms import REGISTRY
+from jaxconv._plan import CHOICES
+from jaxconv._spec import ConvSpec, Problem, simplify
+
+from .cases import Case, dtype_of
+
+
+def problem(case: Case, dtype: str, convention: str = "correlation", method: str = "auto") -> Problem:
+    """The planner's view of a case."""
+    spec = ConvSpec(**case.options, convention=convention, method=method, precision=None, out_dtype=dtype_of(dtype))
+    return Problem.of(case.x_shape, case.w_shape, dtype_of(dtype), spec)
+
+
+def can(name: str, case: Case, dtype: str) -> bool:
+    """Whether an algorithm says that it computes a case; results without arithmetic need no algorithm."""
+    simple = problem(case, dtype)
+    if not simple.empty:
+        simple, _ = simplify(simple)
+    return simple.empty or REGISTRY[name].supports(simple) is None
+
+
+def parameters(cases: Iterable[Case], dtypes: Iterable[str], names: Iterable[str] = tuple(REGISTRY)) -> list:
+    """Parameters (case, dtype, method) for every combination that is supported."""
+    return [
+        pytest.param(case, dtype, name, id=f"{case}-{dtype}-{name}")
+        for case in cases
+        for dtype in dtypes
+        for name in names
+        if name in CHOICES or can(name, case, dtype)
+    ]
+
+
+def may_use_fft(method: str) -> bool:
+    """Whether results are held to the FFT's norm-wise bound rather than the elementwise one."""
+    return method == "auto" or (method in REGISTRY and REGISTRY[method].uses_fft)
+
+
+def promoted(a: np.ndarray, b: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both operands in ``dtype``."""
+    return a.astype(dtype_of(dtype)), b.astype(dtype_of(dtype))

@@ -1,0 +1,99 @@
+"""`jax.export`: several platforms from one machine, and symbolic sizes."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+from jaxconv._algorithms import REGISTRY
+from jaxconv._ops import conv
+
+from .cases import BY_NAME, Case, operands, random
+from .methods import may_use_fft
+from .tolerances import check
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+@pytest.mark.parametrize("method", [*REGISTRY, "auto", "direct"])
+def test_every_platform(method):
+    """Value and gradients, lowered for platforms that this machine has not got."""
+    case = BY_NAME["2d-channels"]
+    x, w = operands(case, "float32")
+    ct = random(case.y_shape, "float32", "ct")
+
+    @jax.jit
+    def run(x, w, ct):
+        y, pull = jax.vjp(functools.partial(conv, **case.options, method=method), x, w)
+        return y, *pull(ct)
+
+    exported = export.export(run, platforms=PLATFORMS)(x, w, ct)
+    assert exported.platforms == PLATFORMS
+    y, dx, dw = exported.call(x, w, ct)
+    check("value", y, x, w, case, "correlation", "float32", fft=may_use_fft(method))
+    check("input", dx, ct, w, case, "correlation", "float32", fft=may_use_fft(method))
+    check("kernel", dw, ct, x, case, "correlation", "float32", fft=may_use_fft(method))
+
+
+def symbolic(shape: str) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(export.symbolic_shape(shape), jnp.float64)
+
+
+@pytest.mark.parametrize("method", ["auto", "direct", "xla"])
+@pytest.mark.parametrize("convention", ["correlation", "convolution"])
+def test_symbolic_batch(method, convention):
+    """One program for every batch size, gradients included."""
+    case = Case("symbolic", (6,), (3,), 2, ((1, 2),), g=2, n=4, c=3, o=2)
+
+    @jax.jit
+    def run(x, w):
+        def loss(x, w):
+            y = conv(x, w, **case.options, convention=convention, method=method)
+            return jnp.sum(y**2) / 2, y
+
+        (_, y), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(x, w)
+        return y, *gradients
+
+    exported = export.export(run, platforms=PLATFORMS)(symbolic("2, b, 3, 6"), symbolic("2, 2, 3, 3"))
+    for batch in (1, 4):
+        small = Case("symbolic", (6,), (3,), 2, ((1, 2),), g=2, n=batch, c=3, o=2)
+        x, w = operands(small, "float64")
+        y, dx, dw = (np.asarray(a) for a in exported.call(x, w))
+        check("value", y, x, w, small, convention, "float64", fft=True)
+        check("input", dx, y, w, small, convention, "float64", fft=True)
+        check("kernel", dw, y, x, small, convention, "float64", fft=True)
+
+
+def test_symbolic_batch_under_vmap():
+    """The mapped axis is folded into the symbolic one."""
+    case = Case("symbolic", (6,), (3,), n=2)
+    function = jax.jit(jax.vmap(conv, (0, None)))
+    program = export.export(function)(symbolic("m, 1, b, 1, 6"), symbolic("1, 1, 1, 3"))
+    xs, w = random((3, *case.x_shape), "float64"), random(case.w_shape, "float64")
+    for y, x in zip(program.call(xs, w), xs, strict=True):
+        check("value", y, x, w, case, "correlation", "float64", fft=True)
+
+
+@pytest.mark.parametrize("method", REGISTRY)
+def test_named_algorithm_with_symbolic_batch(method):
+    """Whatever was asked for, an exported program with symbolic sizes computes the right thing."""
+    case = Case("symbolic", (6,), (3,), padding=2, n=3, c=2, o=2)
+    function = jax.jit(functools.partial(conv, **case.options, method=method))
+    program = export.export(function)(symbolic("1, b, 2, 6"), symbolic("1, 2, 2, 3"))
+    x, w = operands(case, "float64")
+    check("value", program.call(x, w), x, w, case, "correlation", "float64", fft=True)
+
+
+def test_symbolic_length():
+    """A signal of any length, as long as the padding does not depend on it."""
+    function = jax.jit(functools.partial(conv, padding=((2, 2),), convention="convolution"))
+    program = export.export(function)(symbolic("1, 1, 1, n"), symbolic("1, 1, 1, 3"))
+    for length in (5, 8):
+        case = Case("symbolic", (length,), (3,), padding=2)
+        x, w = operands(case, "float64")
+        check("value", program.call(x, w), x, w, case, "convolution", "float64", fft=True)
