@@ -1,7 +1,6 @@
 """What running an algorithm takes, and how that becomes seconds."""
 
 import dataclasses
-import functools
 import math
 
 import numpy as np
@@ -37,6 +36,22 @@ class Cost:
     transform_flops: float = 0.0
     serial_multiply_adds: int = 0
 
+    @property
+    def work(self) -> float:
+        """Arithmetic operations in multiply-adds, the same on every platform."""
+        return self.multiply_adds + self.serial_multiply_adds + self.transform_flops / 2
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Cost of one after the other."""
+        return Cost(
+            multiply_adds=self.multiply_adds + other.multiply_adds,
+            bytes_moved=self.bytes_moved + other.bytes_moved,
+            operations=self.operations + other.operations,
+            error=self.error + other.error,
+            transform_flops=self.transform_flops + other.transform_flops,
+            serial_multiply_adds=self.serial_multiply_adds + other.serial_multiply_adds,
+        )
+
 
 def direct_error(problem: Problem) -> float:
     """Bound of a sum of products: (N + 1) eps."""
@@ -48,9 +63,9 @@ def fft_error(problem: Problem, points: int) -> float:
     return unit_roundoff(problem.spec.out_dtype) * (6 * math.log2(max(points, 2)) + problem.in_channels)
 
 
-@functools.lru_cache(maxsize=1)
-def _tables() -> dict:
-    return {}
+def is_calibrated(platform: str) -> bool:
+    """Whether times on the platform were measured."""
+    return platform == "cpu"
 
 
 def seconds(cost: Cost, algorithm: str, platform: str, dtype: np.dtype) -> float:

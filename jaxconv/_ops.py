@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxconv._plan import check_method, check_supported
 from jaxconv._primitive import bind
-from jaxconv._spec import CONVENTIONS, Convention, ConvSpec, Method, Problem, is_static
+from jaxconv._spec import CONVENTIONS, Convention, ConvSpec, Method, Problem
 
 
 def conv(
@@ -248,4 +248,4 @@ def _pair(pair: Any) -> tuple[Any, Any]:
         low, high = pair
     except (TypeError, ValueError):
         raise ValueError(f"padding must hold one (low, high) pair per spatial axis, got {pair!r}") from None
-    return tuple(p if not is_static(p) else _integer("padding", p) for p in (low, high))  # type: ignore[return-value]
+    return tuple(p if jax.export.is_symbolic_dim(p) else _integer("padding", p) for p in (low, high))  # type: ignore[return-value]

@@ -8,12 +8,12 @@ import dataclasses
 import functools
 
 from jaxconv._algorithms import REGISTRY, Algorithm
-from jaxconv._cost import Cost, seconds
+from jaxconv._cost import Cost, is_calibrated, seconds
 from jaxconv._spec import Method, Problem, simplify
 
 # Methods that name a choice rather than an algorithm.
 CHOICES = ("auto", "direct")
-# On a platform that nobody has calibrated an algorithm replaces XLA's convolution only if it does this much less.
+# On a platform that nobody has measured an algorithm replaces XLA's convolution only if it does this much less work.
 UNCALIBRATED_ADVANTAGE = 4.0
 
 
@@ -31,12 +31,15 @@ class Candidate:
         Modelled time; ``None`` if it cannot run the problem.
     reason
         Why it was not chosen; empty for the chosen one.
+    inner
+        The algorithm that it would run inside, if it is one that only rearranges operands and result.
     """
 
     name: str
     cost: Cost | None
     seconds: float | None
     reason: str
+    inner: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,43 +109,77 @@ def check_supported(problem: Problem, method: Method) -> None:
             )
 
 
-@functools.lru_cache(maxsize=8192)
 def choose(problem: Problem, platform: str) -> Algorithm:
-    """Return the algorithm for a simplified problem.
-
-    A method that names an algorithm is taken at its word where that algorithm can run the problem. Where it cannot, as
-    may happen in a gradient, which has a shape of its own, the planner chooses: among all algorithms if the one that
-    was asked for is an FFT, otherwise among the direct ones.
-    """
+    """Return the algorithm for a simplified problem."""
     return REGISTRY[decide(problem, platform).chosen]
 
 
-def decide(problem: Problem, platform: str) -> Decision:
-    """Weigh every algorithm for a simplified problem."""
+def with_choices_of(problem: Problem, inner: Problem) -> Problem:
+    """Return the inner problem of an algorithm, free to take any method that the outer problem admits."""
     method = problem.spec.forward_method
-    forced = None
-    if method not in CHOICES:
-        if REGISTRY[method].supports(problem) is None:
-            forced = method
-        method = "auto" if REGISTRY[method].uses_fft else "direct"
-    costs: dict[str, Cost] = {}
-    times: dict[str, float] = {}
-    reasons: dict[str, str] = {}
-    for name, algorithm in REGISTRY.items():
-        reason = algorithm.supports(problem)
-        if reason is not None:
-            reasons[name] = reason
-            continue
-        costs[name] = algorithm.cost(problem)
-        times[name] = seconds(costs[name], name, platform, problem.spec.out_dtype)
-        if algorithm.uses_fft and method == "direct" and forced is None:
-            reasons[name] = "method='direct' rules out FFTs"
-    allowed = {name: time for name, time in times.items() if name not in reasons}
+    method = method if method in CHOICES else "direct"
+    return dataclasses.replace(inner, spec=dataclasses.replace(inner.spec, method=method))
+
+
+@functools.lru_cache(maxsize=8192)
+def decide(problem: Problem, platform: str) -> Decision:
+    """Weigh every algorithm for a simplified problem.
+
+    A method that names an algorithm is taken at its word where that algorithm can run the problem. Where it cannot, as
+    may happen in a gradient, which has a shape of its own, the planner chooses among those that promise as much as the
+    one that was asked for: no FFT if that is none, and local if that is.
+    """
+    method = problem.spec.forward_method
+    forced = method if method in REGISTRY and REGISTRY[method].supports(problem) is None else None
+    candidates = {name: _candidate(algorithm, problem, platform) for name, algorithm in REGISTRY.items()}
+    costs = {name: c.cost for name, c in candidates.items() if c.cost is not None}
+    times = {name: c.seconds for name, c in candidates.items() if c.seconds is not None}
+    reasons = {name: _ruled_out(REGISTRY[name], method) for name in times}
+    if not is_calibrated(platform):
+        for name, cost in costs.items():
+            if name != "xla" and costs["xla"].work < UNCALIBRATED_ADVANTAGE * cost.work:
+                reasons[name] = (
+                    reasons[name]
+                    or f"not {UNCALIBRATED_ADVANTAGE:g} times less work than xla's, on a platform without measurements"
+                )
+    allowed = {name: time for name, time in times.items() if not reasons[name]}
     chosen = forced or min(allowed, key=allowed.__getitem__)
-    candidates = []
-    for name in REGISTRY:
-        reason = reasons.get(name, "")
-        if not reason and name != chosen:
-            reason = f"method={forced!r} was asked for" if forced else f"{times[name] / times[chosen]:.1f} times slower"
-        candidates.append(Candidate(name, costs.get(name), times.get(name), reason))
-    return Decision(problem, platform, chosen, tuple(candidates))
+    for name, time in times.items():
+        if name == chosen:
+            reason = ""
+        elif forced:
+            reason = f"method={forced!r} was asked for"
+        else:
+            reason = reasons[name] or f"{time / times[chosen]:.1f} times slower"
+        candidates[name] = dataclasses.replace(candidates[name], reason=reason)
+    return Decision(problem, platform, chosen, tuple(candidates.values()))
+
+
+def _candidate(algorithm: Algorithm, problem: Problem, platform: str) -> Candidate:
+    """Return what an algorithm would take, with the reason if it cannot run the problem."""
+    reason = algorithm.supports(problem)
+    if reason is not None:
+        return Candidate(algorithm.name, None, None, reason)
+    cost = algorithm.cost(problem)
+    time = seconds(cost, algorithm.name, platform, problem.spec.out_dtype)
+    if algorithm.inner is None:
+        return Candidate(algorithm.name, cost, time, "")
+    simple, _ = simplify(with_choices_of(problem, algorithm.inner(problem)))
+    decision = decide(simple, platform)
+    inside = next(c for c in decision.candidates if c.name == decision.chosen)
+    if inside.cost is None or inside.seconds is None:
+        raise RuntimeError(f"the planner chose {inside.name!r}, which cannot run the problem: {inside.reason}")
+    return Candidate(algorithm.name, cost + inside.cost, time + inside.seconds, "", inside.name)
+
+
+def _ruled_out(algorithm: Algorithm, method: str) -> str:
+    """Return why a method does not admit an algorithm; empty if it does."""
+    if method == "auto":
+        return ""
+    promise = f"method={method!r} rules out"
+    fft, local = (False, True) if method == "direct" else (REGISTRY[method].uses_fft, REGISTRY[method].local)
+    if algorithm.uses_fft and not fft:
+        return f"{promise} FFTs"
+    if local and not algorithm.local:
+        return f"{promise} algorithms that spread NaN and infinities"
+    return ""

@@ -22,7 +22,7 @@ from jax.interpreters import ad, batching, mlir, xla
 from jax.sharding import AxisType
 
 from jaxconv._algorithms import REGISTRY
-from jaxconv._plan import choose
+from jaxconv._plan import choose, with_choices_of
 from jaxconv._spec import (
     ConvSpec,
     Problem,
@@ -81,7 +81,10 @@ def _output_sharding(x: Any, w: Any, ndim: int) -> jax.sharding.NamedSharding:
 
 def _evaluate(x: jax.Array, w: jax.Array, *, spec: ConvSpec, platform: str) -> jax.Array:
     """Compute the convolution by the algorithm that is best on the platform."""
-    run = functools.partial(_run, spec=spec, platform=platform)
+
+    def run(x: jax.Array, w: jax.Array) -> jax.Array:
+        return _compute(Problem.of(x.shape, w.shape, x.dtype, spec), x, w, platform)
+
     x_aval, w_aval = jax.typeof(x), jax.typeof(w)
     mesh = w_aval.sharding.mesh if x_aval.sharding.mesh.empty else x_aval.sharding.mesh
     explicit = tuple(
@@ -94,19 +97,20 @@ def _evaluate(x: jax.Array, w: jax.Array, *, spec: ConvSpec, platform: str) -> j
     return jax.sharding.auto_axes(run, axes=explicit, out_sharding=out)(x, w)
 
 
-def _run(x: jax.Array, w: jax.Array, *, spec: ConvSpec, platform: str) -> jax.Array:
-    problem = Problem.of(x.shape, w.shape, x.dtype, spec)
+def _compute(problem: Problem, x: jax.Array, w: jax.Array, platform: str) -> jax.Array:
     if problem.empty:
-        return jnp.zeros(problem.y_shape, spec.out_dtype)
+        return jnp.zeros(problem.y_shape, problem.spec.out_dtype)
     if all(map(is_static, (*problem.input_shape, *problem.kernel_shape))):
         problem, bounds = simplify(problem)
         if problem.empty:
-            return jnp.zeros(problem.y_shape, spec.out_dtype)
+            return jnp.zeros(problem.y_shape, problem.spec.out_dtype)
         for axis, (start, stop) in enumerate(bounds, start=3):
             if (start, stop) != (0, x.shape[axis]):
                 x = lax.slice_in_dim(x, start, stop, axis=axis)
     algorithm = choose(problem, platform) if problem.static else REGISTRY["xla"]
-    return algorithm.run(problem, x, w)
+    if algorithm.inner is None:
+        return algorithm.run(problem, x, w)
+    return algorithm.run(problem, x, w, lambda inner, x, w: _compute(with_choices_of(problem, inner), x, w, platform))
 
 
 # --- differentiation -------------------------------------------------------------------------------------------------

@@ -181,7 +181,7 @@ def _row(candidate: Candidate) -> tuple[str, ...]:
     if cost is None or candidate.seconds is None:
         return (candidate.name, *("-" * (len(_HEADER) - 1)))
     return (
-        candidate.name,
+        candidate.name + (f" ({candidate.inner})" if candidate.inner else ""),
         f"{cost.multiply_adds + cost.serial_multiply_adds:.1e}",
         f"{cost.transform_flops:.1e}" if cost.transform_flops else "0",
         f"{cost.bytes_moved:.1e}",

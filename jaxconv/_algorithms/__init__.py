@@ -1,11 +1,11 @@
-"""The registry of algorithms. Each stands in a file of its own with the same four functions."""
+"""The registry of algorithms. Each stands in a file of its own with the same three functions."""
 
 import dataclasses
 from collections.abc import Callable
 
 import jax
 
-from jaxconv._algorithms import fft, shift, xla
+from jaxconv._algorithms import fft, lags, overlap, polyphase, shift, toeplitz, xla
 from jaxconv._cost import Cost
 from jaxconv._spec import Problem
 
@@ -22,24 +22,31 @@ class Algorithm:
     name
         What users pass as ``method=``.
     summary
-        One line for reports and error messages.
-    uses_fft
-        Whether it computes through a Fourier transform, which spreads rounding errors, NaN and infinities over the
-        whole result, and which ``method="direct"`` rules out.
+        One line for reports and documentation.
     supports
         Returns ``None`` if it can run the problem, otherwise the reason why not.
     cost
-        Returns what running it takes.
+        Returns what running it takes (without what `inner` takes).
     run
-        Computes the result from the canonical operands.
+        Computes the result from the problem and the canonical operands. If there is an `inner` problem it takes a
+        fourth argument: the function, of a problem and its operands, to compute that with.
+    uses_fft
+        Whether it computes through a Fourier transform, so that its error is relative to the largest values.
+    local
+        Whether each output is computed from its own window of the input only, so that a NaN or an infinity elsewhere
+        cannot reach it. ``method="direct"`` admits no others.
+    inner
+        Returns the simpler problem that remains, if the algorithm only rearranges operands and result.
     """
 
     name: str
     summary: str
-    uses_fft: bool
     supports: Callable[[Problem], str | None]
     cost: Callable[[Problem], Cost]
-    run: Callable[[Problem, jax.Array, jax.Array], jax.Array]
+    run: Callable[..., jax.Array]
+    uses_fft: bool = False
+    local: bool = True
+    inner: Callable[[Problem], Problem] | None = None
 
 
 REGISTRY: dict[str, Algorithm] = {}
@@ -58,6 +65,35 @@ def register(algorithm: Algorithm) -> None:
     REGISTRY[algorithm.name] = algorithm
 
 
-register(Algorithm("xla", "XLA's own convolution", False, xla.supports, xla.cost, xla.run))
-register(Algorithm("shift", "sum of shifted slices", False, shift.supports, shift.cost, shift.run))
-register(Algorithm("fft", "product of whole Fourier transforms", True, fft.supports, fft.cost, fft.run))
+register(Algorithm("xla", "XLA's own convolution", xla.supports, xla.cost, xla.run))
+register(Algorithm("shift", "sum of shifted slices", shift.supports, shift.cost, shift.run))
+register(
+    Algorithm(
+        "polyphase",
+        "phases of a dilated input or kernel, convolved without the inserted zeros",
+        polyphase.supports,
+        polyphase.cost,
+        polyphase.run,
+        inner=polyphase.inner,
+    )
+)
+register(
+    Algorithm(
+        "toeplitz", "product with banded Toeplitz matrices", toeplitz.supports, toeplitz.cost, toeplitz.run, local=False
+    )
+)
+register(Algorithm("lags", "sums over diagonals of a matrix product", lags.supports, lags.cost, lags.run, local=False))
+register(
+    Algorithm("fft", "product of whole Fourier transforms", fft.supports, fft.cost, fft.run, uses_fft=True, local=False)
+)
+register(
+    Algorithm(
+        "overlap",
+        "overlap-save: Fourier transforms of overlapping stretches",
+        overlap.supports,
+        overlap.cost,
+        overlap.run,
+        uses_fft=True,
+        local=False,
+    )
+)

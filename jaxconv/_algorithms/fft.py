@@ -134,7 +134,7 @@ def _inverse(array: jax.Array, lengths: dict[int, int], complex_data: bool) -> j
     return jnp.fft.irfftn(array, s=sizes, axes=axes)
 
 
-def _contract(x: jax.Array, w: jax.Array, precision: lax.PrecisionLike) -> jax.Array:
+def contract(x: jax.Array, w: jax.Array, precision: lax.PrecisionLike) -> jax.Array:
     """Sum over c of x[g, n, c, *F] w[g, o, c, *F], where an axis of F may have length 1 in one operand."""
     channels = x.shape[2]
     if channels <= MAX_UNROLLED_CHANNELS:
@@ -176,8 +176,8 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     lengths = _transform_lengths(problem)
     if lengths:
         complex_data = is_complex(dtype)
-        spectrum = _contract(_transform(x, lengths, complex_data), _transform(w, lengths, complex_data), spec.precision)
+        spectrum = contract(_transform(x, lengths, complex_data), _transform(w, lengths, complex_data), spec.precision)
         z = _inverse(spectrum, lengths, complex_data)
     else:
-        z = _contract(x, w, spec.precision)
+        z = contract(x, w, spec.precision)
     return _crop(problem, z).astype(spec.out_dtype)

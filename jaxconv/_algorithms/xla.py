@@ -83,8 +83,9 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     axes = tuple(range(ndim))
     if not is_static(problem.groups):
         raise ValueError(
-            f"the number of groups is symbolic ({problem.groups}): `vmap` over both operands of a convolution cannot be "
-            "exported with a symbolic batch size; export it with a fixed one, or loop over pairs with jax.lax.map"
+            f"the number of groups is symbolic ({problem.groups}): `vmap` over both operands of a convolution "
+            "cannot be exported with a symbolic batch size; export it with a fixed one, or loop over pairs with "
+            "jax.lax.map"
         )
     if _unrolled(problem) or _looped(problem) or problem.groups == 1:
         xs = x.transpose(0, 1, *(3 + a for a in axes), 2)
