@@ -85,13 +85,14 @@ def cost(problem: Problem) -> Cost:
 
 
 def _rows(transform: Callable[[jax.Array], jax.Array], array: jax.Array) -> jax.Array:
-    """Transform the last axis of an array, as a matrix.
+    """Transform the last axis of array[g, n, ...] as that of a matrix.
 
     XLA on CPU refuses an FFT whose operand it has laid out otherwise than row by row, as it does with a sharded array
-    of this rank.
+    of this rank. The batch comes first among the rows, so that they stay sharded as it is.
     """
+    array = array.swapaxes(0, 1)
     rows = transform(array.reshape(-1, array.shape[-1]))
-    return rows.reshape(*array.shape[:-1], rows.shape[-1])
+    return rows.reshape(*array.shape[:-1], rows.shape[-1]).swapaxes(0, 1)
 
 
 def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
