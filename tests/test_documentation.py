@@ -22,6 +22,7 @@ def test_examples(page: Path) -> None:
     text = re.sub(r"^```python\n(.*?)^```$", plain, page.read_text(), flags=re.MULTILINE | re.DOTALL)
     examples = doctest.DocTestParser().get_doctest(text, {"__name__": "__main__"}, page.name, str(page), 0)
     report = io.StringIO()
-    result = doctest.DocTestRunner().run(examples, out=report.write)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    result = runner.run(examples, out=report.write)
     assert result.attempted > 0
     assert result.failed == 0, report.getvalue()
