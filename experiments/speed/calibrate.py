@@ -1,0 +1,129 @@
+"""Fit the constants of the planner's cost model to measured times.
+
+For each algorithm and dtype the model is a sum of its features (see `jaxconv._cost.Cost`) times non-negative constants,
+fitted to the logarithm of the times on random problems, so that a factor of two counts the same everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import json
+import platform
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from scipy.optimize import least_squares
+from tqdm import tqdm
+
+from experiments.speed import problems, timing
+from jaxconv import _cost
+from jaxconv._algorithms import REGISTRY, Algorithm
+from jaxconv._primitive import bind
+from jaxconv._spec import Problem
+
+# Half precision and integers take the constants of the float of the same speed class (see `jaxconv._cost`).
+DTYPES = ("float32", "float64", "complex64")
+SLOWEST = 1.0
+# A row of a batch that the model does not describe (another process, a page fault) must not bend the fit.
+OUTLIER = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One measured time, in seconds."""
+
+    algorithm: str
+    problem: Problem
+    seconds: float
+
+
+def measure(count: int, dtype: str, seed: int, budget: float = 0.05) -> list[Sample]:
+    """Time every algorithm on `count` random problems."""
+    rng = np.random.default_rng(seed)
+    stream = problems.draw(rng, np.dtype(dtype))
+    samples = []
+    with tqdm(total=count, desc=dtype, unit="problem") as bar:
+        for _ in range(count):
+            problem = next(stream)
+            x, w = (_data(rng, shape, dtype) for shape in (problem.x_shape, problem.w_shape))
+            for algorithm in REGISTRY.values():
+                if algorithm.inner is not None or algorithm.supports(problem) is not None:
+                    continue
+                if _cost.seconds(algorithm.cost(problem), algorithm.name, "cpu", np.dtype(dtype)) > SLOWEST:
+                    continue
+                spec = problems.with_method(problem, algorithm.name).spec
+                fn = jax.jit(functools.partial(bind, spec=spec))
+                samples.append(Sample(algorithm.name, problem, timing.seconds_a_call(fn, (x, w), budget)))
+            bar.update()
+    return samples
+
+
+def _data(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> jax.Array:
+    values = rng.standard_normal(shape)
+    if np.issubdtype(np.dtype(dtype), np.complexfloating):
+        values = values + 1j * rng.standard_normal(shape)
+    return jax.numpy.asarray(values.astype(dtype))
+
+
+def fit(samples: list[Sample], algorithm: Algorithm) -> tuple[dict[str, float], float]:
+    """Return the constants in seconds per unit of each feature, and the median factor by which the model is off."""
+    features = np.array([_cost.features(algorithm.cost(sample.problem)) for sample in samples])
+    times = np.array([sample.seconds for sample in samples])
+    used = features.any(axis=0)
+    # Every feature starts with an equal share of a typical time.
+    start = np.log(np.array([np.median(times / np.maximum(column, 1e-30)) for column in features[:, used].T]) / used.sum())
+    start = np.clip(start, -30, 0)
+
+    def residual(parameters: np.ndarray) -> np.ndarray:
+        return np.log(features[:, used] @ np.exp(parameters)) - np.log(times)
+
+    best = least_squares(residual, start, loss="soft_l1", f_scale=OUTLIER)
+    names = [name for name, use in zip(_cost.FEATURES, used, strict=True) if use]
+    constants = {name: float(f"{value:.3g}") for name, value in zip(names, np.exp(best.x), strict=True)}
+    return constants, float(np.exp(np.median(np.abs(residual(best.x)))))
+
+
+def calibrate(count: int = 200, seed: int = 0) -> dict[str, Any]:
+    """Measure and fit; return what the planner reads."""
+    constants: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    errors: dict[str, dict[str, float]] = defaultdict(dict)
+    with jax.enable_x64(True):
+        for number, dtype in enumerate(DTYPES):
+            samples = measure(count, dtype, seed * len(DTYPES) + number)
+            for name, algorithm in REGISTRY.items():
+                mine = [sample for sample in samples if sample.algorithm == name]
+                if len(mine) >= 8:
+                    constants[name][dtype], errors[name][dtype] = fit(mine, algorithm)
+                    print(f"{name:10} {dtype:10} {len(mine):4} samples, typically off by {errors[name][dtype]:.2f}")
+    return {
+        "measured": {
+            "date": datetime.date.today().isoformat(),
+            "processor": _processor(),
+            "cores": jax.device_count(),
+            "jax": jax.__version__,
+            "python": platform.python_version(),
+            "problems": count,
+            "seed": seed,
+        },
+        "median_factor": errors,
+        "seconds": constants,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def write(path: Path, data: dict[str, Any]) -> None:
+    """Write the constants to a file."""
+    path.write_text(json.dumps(data, indent=2) + "\n")

@@ -1,0 +1,94 @@
+"""Random convolution problems of the kinds that people have, for measurements."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxconv._spec import ConvSpec, Problem, simplify
+
+KINDS = (
+    "signal",
+    "image",
+    "volume",
+    "sequence layer",
+    "image layer",
+    "depthwise",
+    "grouped",
+    "dilated",
+    "strided",
+    "transposed",
+)
+# Larger problems take too long to measure by the slowest algorithm.
+MAX_MULTIPLY_ADDS = 2e9
+MAX_ELEMENTS = 3e6
+
+
+def draw(rng: np.random.Generator, dtype: np.dtype, kinds: tuple[str, ...] = KINDS) -> Iterator[Problem]:
+    """Yield simplified problems without end: forward ones and both gradients, shapes drawn log-uniformly."""
+    while True:
+        problem = _forward(rng, str(rng.choice(kinds)), dtype)
+        direction = rng.choice(["forward", "input", "kernel"], p=[0.5, 0.25, 0.25])
+        if direction != "forward" and not problem.empty:
+            problem = problem.input_gradient() if direction == "input" else problem.kernel_gradient()
+        if problem.empty:
+            continue
+        problem, _ = simplify(problem)
+        elements = max(np.prod(shape, dtype=float) for shape in (problem.x_shape, problem.w_shape, problem.y_shape))
+        if not problem.empty and problem.multiply_adds <= MAX_MULTIPLY_ADDS and elements <= MAX_ELEMENTS:
+            yield problem
+
+
+def _between(rng: np.random.Generator, low: float, high: float) -> int:
+    return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))))
+
+
+def _forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
+    groups, batch, channels, out = 1, 1, 1, 1
+    layout = "channels_first"
+    if kind == "signal":
+        ndim, batch = 1, _between(rng, 1, 4)
+        size = [_between(rng, 300, 1e6)]
+        taps = [_between(rng, 2, 3000)]
+    elif kind == "image":
+        ndim, batch = 2, _between(rng, 1, 4)
+        size = [_between(rng, 16, 1500) for _ in range(ndim)]
+        taps = [_between(rng, 1, 50) for _ in range(ndim)]
+    elif kind == "volume":
+        ndim = 3
+        size = [_between(rng, 8, 100) for _ in range(ndim)]
+        taps = [_between(rng, 1, 12) for _ in range(ndim)]
+    else:
+        layout = "channels_last"
+        ndim = 1 if kind == "sequence layer" else int(rng.choice([1, 2, 2, 3]))
+        batch = _between(rng, 1, 32)
+        size = [_between(rng, 4, {1: 4000, 2: 100, 3: 24}[ndim]) for _ in range(ndim)]
+        taps = [_between(rng, 1, {1: 40, 2: 8, 3: 4}[ndim]) for _ in range(ndim)]
+        if kind == "depthwise":
+            groups, out = _between(rng, 8, 300), int(rng.choice([1, 1, 1, 2]))
+        else:
+            groups = _between(rng, 2, 32) if kind == "grouped" else 1
+            channels, out = _between(rng, 1, 150), _between(rng, 1, 150)
+        if kind in ("dilated", "strided", "transposed") and rng.uniform() < 0.25:
+            groups, channels, out = channels, 1, 1
+    steps = tuple(int(s) for s in rng.integers(1, 4, ndim)) if kind in ("dilated", "strided", "transposed") else None
+    ones = (1,) * ndim
+    spec = ConvSpec(
+        strides=steps if steps and kind == "strided" else ones,
+        padding=tuple((int(rng.integers(0, t + 1)),) * 2 for t in taps),
+        lhs_dilation=steps if steps and kind == "transposed" else ones,
+        rhs_dilation=steps if steps and kind == "dilated" else ones,
+        convention="correlation",
+        method="auto",
+        precision=None,
+        out_dtype=dtype,
+        layout=layout,
+    )
+    return Problem(groups, batch, channels, out, tuple(size), tuple(taps), dtype, spec)
+
+
+def with_method(problem: Problem, method: str) -> Problem:
+    """Return the problem with a method."""
+    return dataclasses.replace(problem, spec=dataclasses.replace(problem.spec, method=method))
