@@ -3,7 +3,7 @@
 Results have SciPy's values and shapes; dtypes follow JAX's promotion rules. Where they differ it says so in the
 function and on the page "Deviations" of the documentation. ``method="auto"`` may use an FFT: its error is relative to
 the largest value of the result, and a NaN or an infinity spreads over all of it. ``method="direct"`` is a promise,
-kept by the gradients too, that no FFT is used.
+kept by the gradients too, that each output is a sum of products of its own samples: no FFT, and NaN stays in its place.
 """
 
 import operator
@@ -44,8 +44,9 @@ def convolve(
         ``"valid"``: only those that need no zero padding; one array must be at least as large as the other on every
         axis.
     method
-        ``"auto"`` (the fastest algorithm), ``"direct"`` (the fastest that is no FFT), the name of an algorithm, or a
-        triple of those for the result and for the gradients of ``in1`` and of ``in2`` (see `jaxconv.plan`).
+        ``"auto"`` (the fastest algorithm), ``"direct"`` (the fastest that sums products sample by sample: no FFT), the
+        name of an algorithm, or a triple of those for the result and for the gradients of ``in1`` and of ``in2`` (see
+        `jaxconv.plan`).
     precision
         Precision of products on accelerators, as for `jax.lax.dot_general`.
 

@@ -22,7 +22,8 @@ from .tolerances import epsilon
 
 MODES = ("full", "same", "valid")
 METHODS = (*CHOICES, *REGISTRY)
-DIRECT = tuple(name for name in METHODS if name != "auto" and not (name in REGISTRY and REGISTRY[name].uses_fft))
+# Those that compute each output from its own window of the input.
+LOCAL = ("direct", *(name for name, algorithm in REGISTRY.items() if algorithm.local))
 ANY_RANK = ("convolve", "correlate")
 TWO_DIMENSIONAL = ("convolve2d", "correlate2d")
 
@@ -56,6 +57,17 @@ def modes_of(shape1, shape2):
 
 def pair(shape1, shape2, dtype, dtype2=None):
     return random(shape1, dtype, "in1"), random(shape2, dtype2 or dtype, "in2")
+
+
+def supported(call, *arrays):
+    """Whether the algorithm that a call asks for can run it, as told by the error that it raises otherwise."""
+    try:
+        jax.eval_shape(call, *arrays)
+    except ValueError as error:
+        if "cannot compute" not in str(error):
+            raise
+        return False
+    return True
 
 
 def wide(array):
@@ -98,9 +110,10 @@ def assert_close(actual, expected, in1, in2, dtype):
     ("dtype", "shapes", "methods"),
     [
         *itertools.product(["float64"], SHAPES, [("auto",)]),
-        *itertools.product(["float64", "complex128"], [SHAPES[1], SHAPES[9]], [METHODS]),
+        ("float64", SHAPES[1], METHODS),
+        ("complex128", SHAPES[9], METHODS),
         *itertools.product(["complex128"], [SHAPES[7], SHAPES[13]], [("auto",)]),
-        *itertools.product(["int32"], [SHAPES[2], SHAPES[9]], [DIRECT]),
+        *itertools.product(["int32"], [SHAPES[2], SHAPES[9]], [LOCAL]),
         *itertools.product(["float16", "bfloat16", "complex64"], SHAPES[:1], [("auto", "fft")]),
         *itertools.product([d for d in INTEGERS if d != "int32"], [SHAPES[3]], [("auto",)]),
     ],
@@ -108,21 +121,28 @@ def assert_close(actual, expected, in1, in2, dtype):
 def test_convolve_and_correlate(dtype, shapes, methods):
     """Every mode; integers over the whole range of their dtype wrap as NumPy's do."""
     in1, in2 = pair(*shapes, dtype)
-    cases = list(itertools.product(ANY_RANK, modes_of(*shapes), methods))
-    results = jax.jit(lambda a, b: [getattr(signal, name)(a, b, mode, method) for name, mode, method in cases])(
-        in1, in2
-    )
+    cases = []
+    for name, mode, method in itertools.product(ANY_RANK, modes_of(*shapes), methods):
+        call = functools.partial(getattr(signal, name), mode=mode, method=method)
+        if supported(call, in1, in2):
+            cases.append((name, mode, call))
+        else:
+            assert method not in ("auto", "direct", "xla")
+    results = jax.jit(lambda a, b: [call(a, b) for _, _, call in cases])(in1, in2)
     for (name, mode, _), result in zip(cases, results, strict=True):
         assert_close(result, reference(name, in1, in2, mode), in1, in2, dtype)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "shift"])
+@pytest.mark.parametrize("method", METHODS)
 def test_long_signals(method):
     """Sizes at which the planner has a choice, in the precision that people use."""
     in1, in2 = pair((3001,), (601,), "float32")
     for name in ANY_RANK:
-        result = getattr(signal, name)(in1, in2, "same", method)
-        assert_close(result, reference(name, in1, in2, "same"), in1, in2, "float32")
+        call = functools.partial(getattr(signal, name), mode="same", method=method)
+        if supported(call, in1, in2):
+            assert_close(call(in1, in2), reference(name, in1, in2, "same"), in1, in2, "float32")
+        else:
+            assert method not in ("auto", "direct", "xla", "fft")
 
 
 def test_modes_by_their_definition():
@@ -239,7 +259,7 @@ def test_two_dimensional(dtype, shapes):
         assert_close(result, expected, extended, in2, dtype)
 
 
-@pytest.mark.parametrize("method", [*DIRECT, ("direct", "shift", "xla")])
+@pytest.mark.parametrize("method", ["direct", "xla", "shift", ("direct", "shift", "xla")])
 def test_two_dimensional_integers_and_methods(method):
     in1, in2 = pair((6, 5), (3, 2), "int8")
     for name, boundary in (("convolve2d", "symm"), ("correlate2d", "fill")):
@@ -502,9 +522,12 @@ def test_errors_of_correlation_lags():
 # --- what "direct" promises ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", DIRECT)
+@pytest.mark.parametrize("method", LOCAL)
 def test_direct_methods_keep_nan_in_its_place(method):
     in1, in2 = pair((60,), (5,), "float64")
+    if not supported(functools.partial(signal.convolve, method=method), in1, in2):
+        assert method == "polyphase"
+        return
     clean = np.asarray(signal.convolve(in1, in2, method=method))
     spoilt = in1.copy()
     spoilt[20], spoilt[40] = np.nan, np.inf
