@@ -80,6 +80,10 @@ CASES = (
     Case("1d-long-kernel", (19,), (17,), padding=16),
     Case("1d-kernel-longer-than-input", (3,), (7,), padding=6, o=2),
     Case("1d-prime-lengths", (53,), (13,), padding=((12, 0),)),
+    Case("1d-long-signal", (150,), (5,), padding=((3, 4),), c=2, o=2),
+    Case("1d-long-signal-stride", (151,), (6,), strides=2, padding=((0, 2),), n=2),
+    Case("1d-few-outputs", (38,), (30,), padding=((1, 0),), n=2, c=2),
+    Case("1d-few-outputs-stride", (43,), (34,), strides=3),
     Case("1d-stride", (11,), (3,), strides=2, padding=1, n=2, c=2, o=2),
     Case("1d-stride-with-rest", (12,), (3,), strides=4, c=2),
     Case("1d-stride-beyond-kernel", (11,), (2,), strides=3, n=2),
@@ -108,6 +112,8 @@ CASES = (
     Case("2d-one-tap-crop", (6, 8), (1, 1), padding=((0, 0), (-5, 1)), c=15, o=3),
     Case("2d-flat-axis", (1, 9), (1, 4), padding=((0, 0), (3, 3)), n=2),
     Case("2d-one-by-k", (5, 9), (1, 4), padding=((0, 0), (1, 2)), strides=(2, 1)),
+    Case("2d-along-one-axis", (3, 80), (1, 5), strides=(2, 1), padding=((1, 0), (2, 2)), n=2),
+    Case("2d-few-outputs-on-one-axis", (30, 3), (24, 1), padding=((0, 0), (1, 1))),
     Case("2d-depthwise", (6, 5), (3, 3), padding=1, g=4, n=2),
     Case("2d-large-kernel", (5, 4), (4, 5), padding=((3, 3), (4, 4))),
     # Other numbers of spatial axes.
@@ -137,6 +143,8 @@ CORE = tuple(
     for name in (
         "1d-channels",
         "1d-long-kernel",
+        "1d-long-signal",
+        "1d-few-outputs",
         "1d-everything",
         "1d-depthwise",
         "2d-channels",
@@ -146,8 +154,8 @@ CORE = tuple(
         "empty-kernel-too-long",
     )
 )
-# Fewer still: for what must only be shown not to depend on the problem.
-FEW = tuple(BY_NAME[name] for name in ("1d-everything", "2d-channels"))
+# Fewer still, in the order of preference: for what must only be shown of each algorithm, not of each problem.
+FEW = tuple(BY_NAME[name] for name in ("1d-everything", "2d-channels", "1d-long-signal", "1d-few-outputs"))
 LIVE = tuple(case for case in CASES if not case.vanishes)
 LIVE_CORE = tuple(case for case in CORE if not case.vanishes)
 

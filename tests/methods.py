@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -28,14 +28,15 @@ def can(name: str, case: Case, dtype: str) -> bool:
     return simple.empty or REGISTRY[name].supports(simple) is None
 
 
-def parameters(cases: Iterable[Case], dtypes: Iterable[str], names: Iterable[str] = tuple(REGISTRY)) -> list:
-    """Parameters (case, dtype, method) for every combination that is supported."""
+def parameters(
+    cases: Sequence[Case], dtypes: Sequence[str], names: Sequence[str] = tuple(REGISTRY), limit: int | None = None
+) -> list:
+    """Parameters (case, dtype, method) for every combination that is supported, or for the first ``limit`` of each."""
     return [
         pytest.param(case, dtype, name, id=f"{case}-{dtype}-{name}")
-        for case in cases
         for dtype in dtypes
         for name in names
-        if name in CHOICES or can(name, case, dtype)
+        for case in [case for case in cases if name in CHOICES or can(name, case, dtype)][:limit]
     ]
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxconv._algorithms import REGISTRY
 from jaxconv._ops import conv
 
 from . import oracle
@@ -20,10 +19,14 @@ from .tolerances import check
 
 STEPS = 3
 # As many samples and channels out as in, so that the result can be the loop's state.
-ENDO = Case("endo", (6,), (3,), padding=1, n=2, c=2, o=2)
+ENDO = (
+    Case("endo", (6,), (3,), padding=1, n=2, c=2, o=2),
+    Case("endo-long", (70,), (3,), padding=1, c=2, o=2),
+    Case("endo-long-kernel", (6,), (13,), padding=6, c=2, o=2),
+)
 
 
-@pytest.mark.parametrize(("case", "dtype", "method"), parameters(FEW, ("float32",)))
+@pytest.mark.parametrize(("case", "dtype", "method"), parameters(FEW, ("float32",), limit=1))
 def test_scan_over_inputs(case, dtype, method):
     """A shared kernel: results of every step, and the gradients through the scan, the kernel's summed over steps."""
     _, w = operands(case, dtype)
@@ -77,23 +80,23 @@ def states(x, w, geometry):
     return result
 
 
-@pytest.mark.parametrize("method", REGISTRY)
+@pytest.mark.parametrize(("case", "dtype", "method"), parameters(ENDO, ("float64",), limit=1))
 @pytest.mark.parametrize("loop", [by_scan, by_fori_loop, by_checkpointed_scan, by_checkpoint])
-def test_state_of_a_loop(loop, method):
+def test_state_of_a_loop(loop, case, dtype, method):
     """The state convolved again and again by one kernel: the value, and both gradients by backpropagation."""
-    x, w = operands(ENDO, "float64")
-    ct = random(ENDO.y_shape, "float64", "ct")
+    x, w = operands(case, dtype)
+    ct = random(case.y_shape, dtype, "ct")
 
     @jax.jit
     def run(x, w):
         def final(x, w):
-            return loop(lambda x: conv(x, w, **ENDO.options, method=method), x)
+            return loop(lambda x: conv(x, w, **case.options, method=method), x)
 
         y, pull = jax.vjp(final, x, w)
         return y, *pull(ct)
 
     y, dx, dw = run(x, w)
-    geometry = ENDO.geometry()
+    geometry = case.geometry()
     *before, last = states(x, w, geometry)
     np.testing.assert_allclose(y, last, rtol=0, atol=1e-13 * np.abs(last).max())
     back, kernel = ct, 0
@@ -104,15 +107,15 @@ def test_state_of_a_loop(loop, method):
     np.testing.assert_allclose(dw, kernel, rtol=0, atol=1e-13 * np.abs(kernel).max())
 
 
-@pytest.mark.parametrize("method", REGISTRY)
-def test_while_loop(method):
+@pytest.mark.parametrize(("case", "dtype", "method"), parameters(ENDO, ("float64",), limit=1))
+def test_while_loop(case, dtype, method):
     """A number of steps that is not known beforehand, which JAX differentiates in forward mode only."""
-    x, w = operands(ENDO, "float64")
-    dw = random(w.shape, "float64", "tangent")
-    geometry = ENDO.geometry()
+    x, w = operands(case, dtype)
+    dw = random(w.shape, dtype, "tangent")
+    geometry = case.geometry()
 
     def final(w):
-        return by_while_loop(lambda x: conv(x, w, **ENDO.options, method=method), x)
+        return by_while_loop(lambda x: conv(x, w, **case.options, method=method), x)
 
     y, dy = jax.jit(lambda w, dw: jax.jvp(final, (w,), (dw,)))(w, dw)
     *before, last = states(x, w, geometry)
