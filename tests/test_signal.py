@@ -13,7 +13,7 @@ import pytest
 import scipy.signal
 
 import jaxconv
-from jaxconv import signal
+from jaxconv import _ops, signal
 from jaxconv._algorithms import REGISTRY
 from jaxconv._plan import CHOICES
 
@@ -397,6 +397,22 @@ def test_empty_inputs():
     for mode in MODES:
         assert signal.fftconvolve(empty, some, mode).shape == (0,)
         assert signal.fftconvolve(np.ones((2, 2)), np.zeros((0, 2)), mode).shape == (0,)
+
+
+def test_a_second_call_is_a_compiled_one(monkeypatch):
+    """Nothing is traced, and so nothing planned, in a call of a shape and dtype that has been seen."""
+    in1, in2 = [[1.0, 2.0, 3.0]], np.array([[4.0, 5.0]])
+
+    def call_all():
+        for name in (*ANY_RANK, *TWO_DIMENSIONAL, "fftconvolve"):
+            getattr(signal, name)(in1, in2, mode="same")
+            getattr(signal, name)(jnp.asarray(in1), jnp.asarray(in2), mode="same")
+
+    call_all()
+    monkeypatch.setattr(_ops, "conv", lambda *_, **__: pytest.fail("traced again"))
+    call_all()
+    with pytest.raises(pytest.fail.Exception, match="traced again"):
+        signal.convolve(in1, in2, mode="valid")
 
 
 def test_precision_is_accepted():
