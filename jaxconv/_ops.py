@@ -109,8 +109,8 @@ def check_convention(convention: Any) -> Convention:
     return convention
 
 
-def lax_precision(precision: lax.PrecisionLike) -> Any:
-    """Return a precision in canonical, hashable form: None, or a pair of `jax.lax.Precision`.
+def lax_precision(precision: lax.PrecisionLike) -> tuple[lax.Precision, lax.Precision] | None:
+    """Return a precision in canonical, hashable form: None, or one `jax.lax.Precision` for each operand.
 
     Raises
     ------
@@ -119,16 +119,15 @@ def lax_precision(precision: lax.PrecisionLike) -> Any:
     """
     if precision is None:
         return None
-    if isinstance(precision, (tuple, list)):
-        if len(precision) != 2:
-            raise ValueError(f"precision must be one value or a pair, one for each operand, got {precision!r}")
-        pair = tuple(lax.Precision(p) if p is not None else lax.Precision.DEFAULT for p in precision)
-        return pair
-    if isinstance(precision, (str, lax.Precision)):
-        return (lax.Precision(precision), lax.Precision(precision))
-    raise ValueError(
-        f"precision must be None, a jax.lax.Precision, one of its names, or a pair of those, got {precision!r}"
-    )
+    pair = tuple(precision) if isinstance(precision, (tuple, list)) else (precision, precision)
+    try:
+        left, right = (lax.Precision.DEFAULT if p is None else lax.Precision(p) for p in pair)
+    except (TypeError, ValueError):
+        names = ", ".join(repr(p.name.lower()) for p in lax.Precision)
+        raise ValueError(
+            f"precision must be None, a jax.lax.Precision, one of {names}, or a pair of those, got {precision!r}"
+        ) from None
+    return left, right
 
 
 def check_numeric(name: str, dtype: Any) -> None:

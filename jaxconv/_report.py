@@ -68,9 +68,9 @@ class Report(tuple[ConvolutionPlan, ...]):
 def plan(
     fn: Callable[..., Any] | int | Sequence[int],
     *args: Any,
-    mode: signal.Mode = "full",
-    dtype: Any = jnp.float32,
-    method: Method = "auto",
+    mode: signal.Mode | None = None,
+    dtype: Any = None,
+    method: Method | None = None,
     platform: str | None = None,
 ) -> Report:
     """Tell which algorithm each convolution would run, what every candidate would cost, and why it lost.
@@ -85,7 +85,8 @@ def plan(
     *args
         The function's arguments (arrays or `jax.ShapeDtypeStruct`); or the shape of the kernel.
     mode, dtype, method
-        For a pair of shapes: plan `jaxconv.signal.convolve` of such arrays. A function brings its own.
+        For a pair of shapes, of which a `jaxconv.signal.convolve` is planned: ``"full"``, float32 and ``"auto"`` by
+        default. A function brings its own.
     platform
         ``"cpu"``, ``"cuda"``, ``"rocm"`` or ``"tpu"``; that of the default device if None.
 
@@ -97,7 +98,7 @@ def plan(
     Raises
     ------
     TypeError
-        If a pair of shapes is incomplete.
+        If a pair of shapes is incomplete, or a function is given together with a mode, dtype or method.
     ValueError
         If the mode, the method or the platform is unknown.
 
@@ -115,8 +116,14 @@ def plan(
                 "jaxconv.plan takes a function and its arguments, or two shapes: plan((1000,), (16,)); got a shape and "
                 f"{len(args)} further arguments"
             )
+        dtype = jnp.float32 if dtype is None else dtype
         args = tuple(jax.ShapeDtypeStruct(_shape(shape), dtype) for shape in (fn, *args))
-        fn = functools.partial(signal.convolve, mode=mode, method=method)
+        fn = functools.partial(signal.convolve, mode=mode or "full", method=method or "auto")
+    elif given := [k for k, v in {"mode": mode, "dtype": dtype, "method": method}.items() if v is not None]:
+        raise TypeError(
+            f"{', '.join(given)} cannot be given with a function, which brings its own: bind them first, for example "
+            "with functools.partial(jaxconv.signal.convolve, mode='same')"
+        )
     jaxpr = jax.make_jaxpr(fn)(*args)
     return Report(_plan_convolution(problem, platform) for problem in _convolutions(jaxpr.jaxpr))
 

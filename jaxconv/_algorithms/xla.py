@@ -14,9 +14,10 @@ Error: that of a sum of products in any order, ``|error| <= (N + 1) eps (|w| * |
 import jax
 import numpy as np
 from jax import lax
+from jax import numpy as jnp
 
 from jaxconv._cost import Cost, direct_error
-from jaxconv._dtypes import accumulation_dtype
+from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, is_static
 
 # Up to this many groups are unrolled. More are looped over, one group at a time, if each has this much work.
@@ -59,12 +60,20 @@ def _channels_last(problem: Problem, x: jax.Array, w: jax.Array, groups: int) ->
     last = (0, spec.ndim + 1, *axes)
     kernel = (spec.ndim + 1, spec.ndim, *range(spec.ndim))
     accumulator = accumulation_dtype(spec.out_dtype)
+    if is_complex(accumulator):
+        x, w = x.astype(accumulator), w.astype(accumulator)
+    padding, lhs_dilation = spec.padding, spec.lhs_dilation
+    if not all(is_static(amount) for pair in padding for amount in pair):
+        # `conv_general_dilated` takes no symbols for padding, `pad` does.
+        amounts = [(*pair, dilation - 1) for pair, dilation in zip(padding, lhs_dilation, strict=True)]
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *amounts, (0, 0, 0)])
+        padding, lhs_dilation = ((0, 0),) * spec.ndim, (1,) * spec.ndim
     y = lax.conv_general_dilated(
         x,
         w,
         spec.strides,
-        spec.padding,
-        spec.lhs_dilation,
+        padding,
+        lhs_dilation,
         spec.rhs_dilation,
         lax.ConvDimensionNumbers(last, kernel, last),
         feature_group_count=groups,
