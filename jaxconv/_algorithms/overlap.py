@@ -113,10 +113,10 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     x = x.reshape(*x.shape[:3], stretches + 1, good)
     x = lax.concatenate([x[..., :-1, :], x[..., 1:, : taps - 1]], 4)
     if is_complex(dtype):
-        spectrum = fft.contract(_rows(jnp.fft.fft, x), jnp.fft.fft(w, n=length)[..., None, :], flat.spec.precision)
+        spectrum = fft.contract(_rows(jnp.fft.fft, x), jnp.fft.fft(w, n=length)[..., None, :])
         y = _rows(jnp.fft.ifft, spectrum)
     else:
-        spectrum = fft.contract(_rows(jnp.fft.rfft, x), jnp.fft.rfft(w, n=length)[..., None, :], flat.spec.precision)
+        spectrum = fft.contract(_rows(jnp.fft.rfft, x), jnp.fft.rfft(w, n=length)[..., None, :])
         y = _rows(functools.partial(jnp.fft.irfft, n=length), spectrum)
     y = y[..., taps - 1 :].reshape(*y.shape[:3], stretches * good)[..., : full : flat.spec.strides[0]]
     return _one_axis.restore(problem, y).astype(problem.spec.out_dtype)
