@@ -76,7 +76,9 @@ def fit(samples: list[Sample], algorithm: Algorithm) -> tuple[dict[str, float], 
     times = np.array([sample.seconds for sample in samples])
     used = features.any(axis=0)
     # Every feature starts with an equal share of a typical time.
-    start = np.log(np.array([np.median(times / np.maximum(column, 1e-30)) for column in features[:, used].T]) / used.sum())
+    start = np.log(
+        np.array([np.median(times / np.maximum(column, 1e-30)) for column in features[:, used].T]) / used.sum()
+    )
     start = np.clip(start, -30, 0)
 
     def residual(parameters: np.ndarray) -> np.ndarray:

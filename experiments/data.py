@@ -1,0 +1,98 @@
+"""Real images that arrive inside Python packages: nothing here downloads anything."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import scipy.signal
+import skimage.data
+from sklearn.datasets import load_digits
+
+
+class Source(NamedTuple):
+    """Where a photograph comes from, and where in it (fraction of its height, of its width) something is to be seen."""
+
+    credit: str
+    center: tuple[float, float] = (0.5, 0.5)
+
+
+# Of scikit-image's photographs, some that its package contains (others are fetched at run time), with their sources as
+# its documentation gives them.
+PHOTOGRAPHS = {
+    "astronaut": Source("Eileen Collins; NASA, public domain", (0.22, 0.43)),
+    "camera": Source("Cameraman; Lav Varshney, CC0", (0.3, 0.45)),
+    "brick": Source("Brick wall; CC0 Textures, CC0"),
+    "coins": Source("Greek coins from Pompeii; Brooklyn Museum, no known restrictions"),
+    "coffee": Source("Cup at the Pikolo Espresso Bar; Rachel Michetti, CC0"),
+    "grass": Source("Grass; linolafett on DeviantArt, CC0"),
+    "gravel": Source("Gravel; CC0 Textures, CC0"),
+    "moon": Source("Surface of the Moon; scikit-image"),
+    "rocket": Source("Launch of DSCOVR; SpaceX, public domain"),
+    "chelsea": Source("Chelsea the cat; Stéfan van der Walt, CC0", (0.38, 0.4)),
+}
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
+
+
+@cache
+def photograph(name: str, side: int) -> np.ndarray:
+    """Return a square out of a photograph as grey values in [0, 1], float64."""
+    if name not in PHOTOGRAPHS:
+        raise ValueError(f"unknown photograph {name!r}; known are {', '.join(PHOTOGRAPHS)}")
+    pixels = getattr(skimage.data, name)() / 255.0
+    gray = pixels @ LUMINANCE if pixels.ndim == 3 else pixels
+    if side > min(gray.shape):
+        raise ValueError(
+            f"no square of {side} pixels in photograph {name!r}, which has {gray.shape[0]} x {gray.shape[1]}"
+        )
+    top, left = (
+        round(np.clip(center * length - side / 2, 0, length - side))
+        for center, length in zip(PHOTOGRAPHS[name].center, gray.shape, strict=True)
+    )
+    return gray[top : top + side, left : left + side]
+
+
+def patch_covariance(image: np.ndarray, side: int) -> np.ndarray:
+    """Return the second moments of all `side` x `side` patches: the Hessian of learning a kernel of that size."""
+    patches = np.lib.stride_tricks.sliding_window_view(image, (side, side)).reshape(-1, side * side)
+    return patches.T @ patches / len(patches)
+
+
+def curvatures(image: np.ndarray, side: int) -> np.ndarray:
+    """Return the eigenvalues of that Hessian in ascending order."""
+    return np.linalg.eigvalsh(patch_covariance(image, side))
+
+
+def whitening_filter(image: np.ndarray, side: int) -> np.ndarray:
+    """Return a `side` x `side` filter that flattens the spectrum of `image`: the middle row of C^(-1/2).
+
+    C is the covariance of the image's patches; this is zero-phase component analysis (A. J. Bell and T. J. Sejnowski,
+    "The 'independent components' of natural scenes are edge filters", Vision Research 37, 1997) for one pixel. It
+    depends on the image alone.
+    """
+    values, vectors = np.linalg.eigh(patch_covariance(image, side))
+    middle = side * side // 2
+    return ((vectors[middle] / np.sqrt(values)) @ vectors.T).reshape(side, side)
+
+
+def filtered(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolve truly, kernel flipped, in float64 by SciPy; `valid` mode."""
+    return scipy.signal.convolve(image, kernel, mode="valid")
+
+
+class Digits(NamedTuple):
+    """Handwritten digits, 8 x 8 pixels in [0, 1], channels last, and their classes."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+def digits(rng: np.random.Generator, test: int = 360) -> Digits:
+    """Return scikit-learn's 1,797 digits, split at random (E. Alpaydin and C. Kaynak, UCI repository, 1998)."""
+    source = load_digits()
+    order = rng.permutation(len(source.target))
+    images, labels = source.images[order, ..., None] / 16.0, source.target[order]
+    return Digits(images[test:], labels[test:], images[:test], labels[:test])
