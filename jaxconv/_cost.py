@@ -24,6 +24,8 @@ class Cost:
         Bytes read and written beyond the caches, roughly.
     operations
         Separate passes that XLA starts.
+    scratch
+        Bytes of temporaries held at the same time, beside operands and result.
     error
         Bound on the error relative to ``|w| * |x|`` (direct) or to its norm (FFT).
     transform_flops
@@ -35,6 +37,7 @@ class Cost:
     multiply_adds: int
     bytes_moved: int
     operations: int
+    scratch: int
     error: float
     transform_flops: float = 0.0
     serial_multiply_adds: int = 0
@@ -50,6 +53,7 @@ class Cost:
             multiply_adds=self.multiply_adds + other.multiply_adds,
             bytes_moved=self.bytes_moved + other.bytes_moved,
             operations=self.operations + other.operations,
+            scratch=self.scratch + other.scratch,
             error=self.error + other.error,
             transform_flops=self.transform_flops + other.transform_flops,
             serial_multiply_adds=self.serial_multiply_adds + other.serial_multiply_adds,
@@ -67,7 +71,15 @@ def fft_error(problem: Problem, points: int) -> float:
 
 
 # What a cost is made of for the model of time; the first stands for each call.
-FEATURES = ("call", "operations", "multiply_adds", "serial_multiply_adds", "transform_flops", "bytes", "bytes_beyond_cache")
+FEATURES = (
+    "call",
+    "operations",
+    "multiply_adds",
+    "serial_multiply_adds",
+    "transform_flops",
+    "bytes",
+    "bytes_beyond_cache",
+)
 # Beyond this many bytes, temporaries come from memory, and are mapped afresh at each call.
 CACHE_BYTES = 4e6
 

@@ -6,6 +6,7 @@ that is compiled already.
 
 import dataclasses
 import functools
+import math
 
 from jaxconv._algorithms import REGISTRY, Algorithm
 from jaxconv._cost import Cost, is_calibrated, seconds
@@ -15,6 +16,11 @@ from jaxconv._spec import Method, Problem, simplify
 CHOICES = ("auto", "direct")
 # On a platform that nobody has measured an algorithm replaces XLA's convolution only if it does this much less work.
 UNCALIBRATED_ADVANTAGE = 4.0
+# An algorithm that holds more than SCRATCH_FACTOR times operands and result, beyond SCRATCH_FREE bytes, is chosen only
+# if it is HEAVY_ADVANTAGE times faster than the others.
+SCRATCH_FACTOR = 4
+SCRATCH_FREE = 64 * 2**20
+HEAVY_ADVANTAGE = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +149,15 @@ def decide(problem: Problem, platform: str) -> Decision:
                     or f"not {UNCALIBRATED_ADVANTAGE:g} times less work than xla's, on a platform without measurements"
                 )
     allowed = {name: time for name, time in times.items() if not reasons[name]}
-    chosen = forced or min(allowed, key=allowed.__getitem__)
+    limit = _scratch_limit(problem)
+    heavy = {name for name in allowed if costs[name].scratch > limit}
+    # A heavy algorithm counts as that much slower than it is, so that it is chosen only if the others are slower still.
+    chosen = forced or min(allowed, key=lambda name: allowed[name] * (HEAVY_ADVANTAGE if name in heavy else 1.0))
+    for name in heavy - {chosen}:
+        reasons[name] = (
+            f"would hold {costs[name].scratch / 2**20:.0f} MiB, above {limit / 2**20:.0f}, without being "
+            f"{HEAVY_ADVANTAGE:g} times faster"
+        )
     for name, time in times.items():
         if name == chosen:
             reason = ""
@@ -153,6 +167,15 @@ def decide(problem: Problem, platform: str) -> Decision:
             reason = reasons[name] or f"{time / times[chosen]:.1f} times slower"
         candidates[name] = dataclasses.replace(candidates[name], reason=reason)
     return Decision(problem, platform, chosen, tuple(candidates.values()))
+
+
+def _scratch_limit(problem: Problem) -> int:
+    """Return how many bytes of temporaries an algorithm may hold without being much faster than the others."""
+    itemsize = problem.spec.out_dtype.itemsize
+    return (
+        SCRATCH_FACTOR * itemsize * sum(map(math.prod, (problem.x_shape, problem.w_shape, problem.y_shape)))
+        + SCRATCH_FREE
+    )
 
 
 def _candidate(algorithm: Algorithm, problem: Problem, platform: str) -> Candidate:

@@ -16,7 +16,7 @@ from jaxconv._primitive import conv_p
 from jaxconv._spec import Method, Problem, simplify
 
 _ROLES = ("forward", "input gradient", "kernel gradient")
-_HEADER = ("algorithm", "multiply-adds", "FFT flops", "bytes", "time", "error")
+_HEADER = ("algorithm", "multiply-adds", "FFT flops", "bytes", "scratch", "time", "error")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,26 +172,30 @@ def _decide(problem: Problem, platform: str) -> Decision | None:
 
 
 def _table(decision: Decision) -> list[str]:
-    rows = [_HEADER, *(_row(candidate) for candidate in decision.candidates)]
+    """Return the lines of a table: the candidates that can run the problem, and then why the others cannot."""
+    able = [candidate for candidate in decision.candidates if candidate.cost is not None]
+    rows = [_HEADER, *map(_row, able)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
     lines = []
-    for row, candidate in zip(rows, (None, *decision.candidates), strict=True):
+    for row, candidate in zip(rows, (None, *able), strict=True):
         mark = "*" if candidate and candidate.name == decision.chosen else " "
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         note = f"   {candidate.reason}" if candidate and candidate.reason else ""
         lines.append(f"   {mark} {'  '.join(cells)}{note}".rstrip())
-    return lines
+    unable = [candidate for candidate in decision.candidates if candidate.cost is None]
+    return lines + [f"     {candidate.name.ljust(widths[0])}  cannot: {candidate.reason}" for candidate in unable]
 
 
 def _row(candidate: Candidate) -> tuple[str, ...]:
     cost = candidate.cost
     if cost is None or candidate.seconds is None:
-        return (candidate.name, *("-" * (len(_HEADER) - 1)))
+        raise ValueError(f"{candidate.name!r} has no cost: {candidate.reason}")
     return (
         candidate.name + (f" ({candidate.inner})" if candidate.inner else ""),
         f"{cost.multiply_adds + cost.serial_multiply_adds:.1e}",
         f"{cost.transform_flops:.1e}" if cost.transform_flops else "0",
         f"{cost.bytes_moved:.1e}",
+        f"{cost.scratch:.1e}",
         _duration(candidate.seconds),
         f"{cost.error:.0e}" if cost.error else "exact",
     )

@@ -105,6 +105,8 @@ def cost(problem: Problem) -> Cost:
         transform_flops=(inputs + kernels + outputs) * points * per_point,
         bytes_moved=3 * itemsize * points * (inputs + kernels + outputs),
         operations=10,
+        # Padded operands and full result, and the spectra of all three.
+        scratch=2 * itemsize * points * (inputs + kernels + outputs),
         error=fft_error(problem, points),
     )
 

@@ -40,14 +40,14 @@ def _block(problem: Problem) -> int:
 def supports(problem: Problem) -> str | None:
     """Return the reason if the kernel is not the long operand on exactly one axis, or dilated, else None."""
     if _one_axis.long_axis(problem) is None:
-        return f"the kernel must have more than one tap on exactly one axis, and has shape {problem.kernel_shape}"
+        return f"needs a kernel with several taps on one axis only, not {problem.kernel_shape}"
     flat = _one_axis.one_dimensional(problem)
     if flat.spec.lhs_dilation != (1,) or flat.spec.rhs_dilation != (1,):
         return "the input or the kernel is dilated"
     if _reach(flat) > MAX_REACH or flat.kernel_shape[0] < 2 * _reach(flat):
         return (
-            "it is for few outputs of a kernel at least twice as long as they are far apart, and these are "
-            f"{flat.outputs} outputs, {flat.spec.strides[0]} apart, of {flat.kernel_shape[0]} taps"
+            f"needs few outputs of a much longer kernel, not {flat.outputs} outputs {flat.spec.strides[0]} apart of "
+            f"{flat.kernel_shape[0]} taps"
         )
     return None
 
@@ -67,6 +67,7 @@ def cost(problem: Problem) -> Cost:
         serial_multiply_adds=0 if is_inexact(flat.spec.out_dtype) else products,
         bytes_moved=2 * itemsize * stretches,
         operations=8,
+        scratch=itemsize * stretches,
         error=direct_error(problem),
     )
 

@@ -54,13 +54,13 @@ def supports(problem: Problem) -> str | None:
     if reason is not None:
         return reason
     if _one_axis.long_axis(problem) is None:
-        return f"the kernel must have more than one tap on exactly one axis, and has shape {problem.kernel_shape}"
+        return f"needs a kernel with several taps on one axis only, not {problem.kernel_shape}"
     flat = _one_axis.one_dimensional(problem)
     if flat.spec.lhs_dilation != (1,) or flat.spec.rhs_dilation != (1,):
         return "the input or the kernel is dilated"
     length = _length(flat.kernel_shape[0], _full(flat))
     if _full(flat) < length:
-        return f"there is no more than one stretch of {length} samples in {_full(flat)} outputs"
+        return f"needs more than one stretch of {length} samples, not {_full(flat)} outputs"
     return None
 
 
@@ -80,6 +80,7 @@ def cost(problem: Problem) -> Cost:
         transform_flops=transforms * (5.0 if complex_data else 2.5) * math.log2(length),
         bytes_moved=3 * itemsize * transforms,
         operations=12,
+        scratch=2 * itemsize * transforms,
         error=fft_error(problem, length),
     )
 

@@ -84,7 +84,7 @@ def supports(problem: Problem) -> str | None:
     """Return the reason if nothing is dilated, or an axis is in a way that is not covered, else None."""
     spec = problem.spec
     if all(d == 1 for d in (*spec.lhs_dilation, *spec.rhs_dilation)):
-        return "neither the input nor the kernel is dilated"
+        return "nothing is dilated"
     for axis, (stride, lhs_dilation, rhs_dilation) in enumerate(
         zip(spec.strides, spec.lhs_dilation, spec.rhs_dilation, strict=True)
     ):
@@ -124,7 +124,7 @@ def cost(problem: Problem) -> Cost:
     moved = 2 * math.prod(core.y_shape)
     if core.batch != problem.batch:
         moved += 2 * math.prod(core.x_shape)
-    return Cost(multiply_adds=0, bytes_moved=itemsize * moved, operations=4, error=0.0)
+    return Cost(multiply_adds=0, bytes_moved=itemsize * moved, operations=4, scratch=itemsize * moved // 2, error=0.0)
 
 
 def _split_kernel(w: jax.Array, axes: list[_Axis]) -> jax.Array:

@@ -14,6 +14,7 @@ of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float3
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -44,10 +45,7 @@ def supports(problem: Problem) -> str | None:
     """Return the reason if both unrolled forms would be too long, else None."""
     if _over_outputs(problem) or _terms(problem) <= MAX_TERMS:
         return None
-    return (
-        f"it would unroll {_terms(problem)} terms (taps x input channels; at most {MAX_TERMS}) or {problem.outputs} "
-        f"output positions (at most {MAX_WINDOWS})"
-    )
+    return f"would unroll {_terms(problem)} terms (at most {MAX_TERMS}) or {problem.outputs} outputs (at most {MAX_WINDOWS})"
 
 
 def cost(problem: Problem) -> Cost:
@@ -63,6 +61,7 @@ def cost(problem: Problem) -> Cost:
         serial_multiply_adds=problem.multiply_adds if windows else 0,
         bytes_moved=itemsize * (outputs + 2 * padded),
         operations=2 + (problem.outputs if windows else 0),
+        scratch=itemsize * (padded + (problem.outputs * math.prod(problem.w_shape) // MAX_BLOCKS if windows else 0)),
         error=direct_error(problem),
     )
 

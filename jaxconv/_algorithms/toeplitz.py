@@ -55,13 +55,13 @@ def _block(problem: Problem) -> int:
 def supports(problem: Problem) -> str | None:
     """Return the reason if the kernel reaches along several axes, is dilated or has too many channels, else None."""
     if _one_axis.long_axis(problem) is None:
-        return f"the kernel must have more than one tap on exactly one axis, and has shape {problem.kernel_shape}"
+        return f"needs a kernel with several taps on one axis only, not {problem.kernel_shape}"
     flat = _one_axis.one_dimensional(problem)
     if flat.spec.lhs_dilation != (1,) or flat.spec.rhs_dilation != (1,):
         return "the input or the kernel is dilated"
     size = _matrix_size(flat, _block(flat))
     if size > MAX_MATRIX:
-        return f"the Toeplitz matrices of all pairs of channels would have {size} elements (at most {MAX_MATRIX})"
+        return f"its matrices would have {size} elements (at most {MAX_MATRIX})"
     return None
 
 
@@ -80,6 +80,7 @@ def cost(problem: Problem) -> Cost:
         serial_multiply_adds=0 if is_inexact(flat.spec.out_dtype) else products * flat.in_channels * block * stride,
         bytes_moved=itemsize * (2 * products + 2 * signal + 2 * _matrix_size(flat, block)),
         operations=6,
+        scratch=itemsize * (products + signal + 2 * _matrix_size(flat, block)),
         error=direct_error(problem),
     )
 

@@ -11,6 +11,8 @@ Error: that of a sum of products in any order, ``|error| <= (N + 1) eps (|w| * |
 (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.1).
 """
 
+import math
+
 import jax
 import numpy as np
 from jax import lax
@@ -49,6 +51,8 @@ def cost(problem: Problem) -> Cost:
         serial_multiply_adds=problem.multiply_adds if grouped else 0,
         bytes_moved=itemsize * patches,
         operations=problem.groups if _unrolled(problem) or _looped(problem) else 1,
+        # Copies with the channels last; patches are formed a block at a time.
+        scratch=itemsize * sum(map(math.prod, (problem.x_shape, problem.w_shape, problem.y_shape))),
         error=direct_error(problem),
     )
 
