@@ -93,9 +93,11 @@ class Conv(nnx.Conv):
         If the arguments contradict each other or name no known padding, convention or method; when called, if the
         input's shape does not fit the layer.
 
-    Notes ----- A call takes ``inputs`` of shape ``(*batch, *spatial, in_features)``, with any number of batch axes or
-    none, and returns ``(*batch, *outputs, out_features)``. Every argument but the parameters' remains an attribute
-    that may be set.
+    Notes
+    -----
+    A call takes ``inputs`` of shape ``(*batch, *spatial, in_features)``, with any number of batch axes or none, and
+    returns ``(*batch, *outputs, out_features)``. What does not shape the parameters (``strides``, ``padding``,
+    ``convention``, ``method`` and so on) remains an attribute that may be set.
 
     Examples
     --------
