@@ -94,7 +94,8 @@ def _evaluate(x: jax.Array, w: jax.Array, *, spec: ConvSpec, platform: str) -> j
         return run(x, w)
     # What an algorithm does on the way is the compiler's to shard; only the result's sharding is given.
     out = _output_sharding(x_aval, w_aval, x.ndim)
-    return jax.sharding.auto_axes(run, axes=explicit, out_sharding=out)(x, w)
+    run_sharded: Any = jax.sharding.auto_axes(run, axes=explicit, out_sharding=out)
+    return run_sharded(x, w)
 
 
 def _compute(problem: Problem, x: jax.Array, w: jax.Array, platform: str) -> jax.Array:

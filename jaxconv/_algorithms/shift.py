@@ -13,6 +13,7 @@ of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float3
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -45,7 +46,8 @@ def supports(problem: Problem) -> str | None:
     """Return the reason if both unrolled forms would be too long, else None."""
     if _over_outputs(problem) or _terms(problem) <= MAX_TERMS:
         return None
-    return f"would unroll {_terms(problem)} terms (at most {MAX_TERMS}) or {problem.outputs} outputs (at most {MAX_WINDOWS})"
+    terms, outputs = _terms(problem), problem.outputs
+    return f"would unroll {terms} terms (at most {MAX_TERMS}) or {outputs} outputs (at most {MAX_WINDOWS})"
 
 
 def cost(problem: Problem) -> Cost:
@@ -119,15 +121,14 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     x = _padded(problem, x, layout)
     channel = layout.order.index(2)
     weight_shape = (problem.groups, 1, problem.out_channels, *(1,) * spec.ndim)
-    total = None
+    terms = []
     for k in _positions(problem.kernel_shape):
         start = [i * d for i, d in zip(k, spec.rhs_dilation, strict=True)]
         window = _window(x, layout, start, problem.output_shape, spec.strides)
         for c in range(problem.in_channels):
             weight = w[(..., c, *k)].reshape(weight_shape).transpose(layout.order)
-            term = lax.slice_in_dim(window, c, c + 1, axis=channel) * weight
-            total = term if total is None else total + term
-    return layout.undo(total)
+            terms.append(lax.slice_in_dim(window, c, c + 1, axis=channel) * weight)
+    return layout.undo(functools.reduce(jnp.add, terms))
 
 
 def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:

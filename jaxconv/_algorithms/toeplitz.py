@@ -15,6 +15,8 @@ Error: that of a sum of N products, ``|error| <= (N + 1) eps (|w| * |x|)`` eleme
 of Numerical Algorithms*, 2002, section 3.1): the products with the zeros of the matrix add nothing to it.
 """
 
+import functools
+
 import jax
 from jax import lax
 from jax import numpy as jnp
@@ -117,6 +119,7 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     product = lax.dot_general(
         x, _matrices(flat, w, block), (((2, 4), (3, 5)), ((0,), (0,))), precision=flat.spec.precision
     )
-    y = sum(lax.slice_in_dim(product[..., p], p, p + blocks, axis=2) for p in range(parts))
+    shifted = [lax.slice_in_dim(product[..., p], p, p + blocks, axis=2) for p in range(parts)]
+    y = functools.reduce(jnp.add, shifted)
     y = y.transpose(0, 1, 3, 2, 4).reshape(flat.groups, flat.batch, flat.out_channels, blocks * block)
     return _one_axis.restore(problem, y[..., :length]).astype(problem.spec.out_dtype)
