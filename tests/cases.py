@@ -92,6 +92,7 @@ CASES = (
     Case("1d-both-dilations", (6,), (4,), padding=2, lhs_dilation=2, rhs_dilation=3),
     Case("1d-stride-and-lhs-dilation", (7,), (3,), strides=2, padding=((2, 1),), lhs_dilation=3),
     Case("1d-stride-and-rhs-dilation", (15,), (3,), strides=3, padding=2, rhs_dilation=2, c=2),
+    Case("1d-stride-shares-factor", (25,), (3,), strides=2, padding=3, rhs_dilation=4),
     Case("1d-everything", (8,), (3,), 2, ((-1, 3),), 3, 2, g=2, n=2, c=2, o=3),
     Case("1d-crop-front", (10,), (3,), padding=((-2, 1),), c=2),
     Case("1d-crop-back", (10,), (3,), padding=((1, -3),)),
@@ -106,6 +107,7 @@ CASES = (
     Case("2d-stride", (7, 8), (3, 3), strides=(2, 3), padding=1, n=2, c=2, o=3),
     Case("2d-transposed", (4, 3), (3, 4), padding=((2, 2), (3, 2)), lhs_dilation=2, c=2, o=2),
     Case("2d-atrous", (7, 9), (3, 2), padding=((2, 2), (1, 2)), rhs_dilation=(2, 3), c=2),
+    Case("2d-mixed-dilations", (4, 10), (3, 2), (1, 3), ((2, 1), (1, 2)), (2, 1), (1, 2), n=2, o=2),
     Case("2d-everything", (5, 6), (2, 3), (2, 1), ((1, -1), (-2, 3)), (2, 3), (3, 2), g=2, c=2, o=2),
     Case("2d-crop", (6, 8), (2, 3), padding=((-1, -1), (-2, 0)), n=2),
     # XLA on the CPU read outside of the array here (docs: known wrong results).
@@ -148,6 +150,7 @@ CORE = tuple(
         "1d-everything",
         "1d-depthwise",
         "2d-channels",
+        "2d-mixed-dilations",
         "2d-everything",
         "0d",
         "3d-everything",
@@ -155,7 +158,9 @@ CORE = tuple(
     )
 )
 # Fewer still, in the order of preference: for what must only be shown of each algorithm, not of each problem.
-FEW = tuple(BY_NAME[name] for name in ("1d-everything", "2d-channels", "1d-long-signal", "1d-few-outputs"))
+FEW = tuple(
+    BY_NAME[name] for name in ("1d-everything", "2d-channels", "1d-long-signal", "1d-few-outputs", "2d-transposed")
+)
 LIVE = tuple(case for case in CASES if not case.vanishes)
 LIVE_CORE = tuple(case for case in CORE if not case.vanishes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from jaxconv._algorithms import REGISTRY
 from jaxconv._plan import CHOICES
 from jaxconv._spec import ConvSpec, Problem, simplify
 
-from .cases import Case, dtype_of
+from .cases import INTEGERS, Case, dtype_of
 
 
 def problem(case: Case, dtype: str, convention: str = "correlation", method: str = "auto") -> Problem:
@@ -31,13 +32,18 @@ def can(name: str, case: Case, dtype: str) -> bool:
 def parameters(
     cases: Sequence[Case], dtypes: Sequence[str], names: Sequence[str] = tuple(REGISTRY), limit: int | None = None
 ) -> list:
-    """Parameters (case, dtype, method) for every combination that is supported, or for the first ``limit`` of each."""
-    return [
-        pytest.param(case, dtype, name, id=f"{case}-{dtype}-{name}")
-        for dtype in dtypes
-        for name in names
-        for case in [case for case in cases if name in CHOICES or can(name, case, dtype)][:limit]
-    ]
+    """Parameters (case, dtype, method) for every combination that is supported.
+
+    With a limit, the first so many cases that each algorithm supports; then each must support one, so that nobody
+    adds an algorithm that the suite passes over. (Integers are for those that are no FFT.)
+    """
+    result = []
+    for dtype, name in itertools.product(dtypes, names):
+        able = [case for case in cases if name in CHOICES or can(name, case, dtype)]
+        if limit is not None and not able and not (dtype in INTEGERS and REGISTRY[name].uses_fft):
+            raise LookupError(f"no case for {name} in {dtype} among {', '.join(map(str, cases))}: add one")
+        result += [pytest.param(case, dtype, name, id=f"{case}-{dtype}-{name}") for case in able[:limit]]
+    return result
 
 
 def may_use_fft(method: str) -> bool:

@@ -67,7 +67,7 @@ def test_integers_are_exact_modulo_their_range():
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("case", LIVE_CORE, ids=str)
+@pytest.mark.parametrize("case", [case for case in LIVE_CORE if np.prod(case.x_shape) < 200], ids=str)
 def test_adjoints_are_transposed_matrices(case, convention):
     x, w = operands(case, "complex128")
     ct = random(case.y_shape, "complex128", "ct")

@@ -113,7 +113,7 @@ def test_multiply_adds_of_layers(case, count):
     assert planned.multiply_adds == count
     # The kernel gradient sums the same products; the input gradient has as many taps for each of its own outputs.
     assert planned.kernel_gradient().multiply_adds == count
-    expected = math.prod(case.x_shape) * case.o * math.prod(case.taps) if count else 0
+    expected = math.prod(case.x_shape) * case.o * math.prod(case.taps)
     assert planned.input_gradient().multiply_adds == expected
 
 
