@@ -192,7 +192,12 @@ def _candidate(algorithm: Algorithm, problem: Problem, platform: str) -> Candida
     inside = next(c for c in decision.candidates if c.name == decision.chosen)
     if inside.cost is None or inside.seconds is None:
         raise RuntimeError(f"the planner chose {inside.name!r}, which cannot run the problem: {inside.reason}")
-    return Candidate(algorithm.name, cost + inside.cost, time + inside.seconds, "", inside.name)
+    total = dataclasses.replace(
+        inside.cost,
+        bytes_moved=inside.cost.bytes_moved + cost.bytes_moved,
+        scratch=inside.cost.scratch + cost.scratch,
+    )
+    return Candidate(algorithm.name, total, time + inside.seconds, "", inside.name)
 
 
 def _ruled_out(algorithm: Algorithm, method: str) -> str:

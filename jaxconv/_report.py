@@ -192,7 +192,7 @@ def _row(candidate: Candidate) -> tuple[str, ...]:
         raise ValueError(f"{candidate.name!r} has no cost: {candidate.reason}")
     return (
         candidate.name + (f" ({candidate.inner})" if candidate.inner else ""),
-        f"{cost.multiply_adds + cost.serial_multiply_adds:.1e}",
+        f"{cost.multiply_adds:.1e}",
         f"{cost.transform_flops:.1e}" if cost.transform_flops else "0",
         f"{cost.bytes_moved:.1e}",
         f"{cost.scratch:.1e}",

@@ -1,13 +1,13 @@
 """Fit the constants of the planner's cost model to measured times.
 
-For each algorithm and dtype the model is a sum of its features (see `jaxconv._cost.Cost`) times non-negative constants,
-fitted to the logarithm of the times on random problems, so that a factor of two counts the same everywhere.
+For each algorithm and dtype the model is a sum of terms (see `jaxconv._cost.Cost`) times non-negative constants, fitted
+to the logarithm of the times on random problems, so that a factor of two counts the same everywhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import functools
 import json
 import platform
@@ -31,6 +31,8 @@ DTYPES = ("float32", "float64", "complex64")
 SLOWEST = 1.0
 # A row of a batch that the model does not describe (another process, a page fault) must not bend the fit.
 OUTLIER = 0.3
+# Bounds of the logarithm of a constant, in seconds: a term that plays no part ends at the lower one.
+LOGARITHMS = (-36.0, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,17 +52,39 @@ def measure(count: int, dtype: str, seed: int, budget: float = 0.05) -> list[Sam
     with tqdm(total=count, desc=dtype, unit="problem") as bar:
         for _ in range(count):
             problem = next(stream)
-            x, w = (_data(rng, shape, dtype) for shape in (problem.x_shape, problem.w_shape))
+            x, w = (_data(rng, shape, dtype) for shape in stored_shapes(problem))
             for algorithm in REGISTRY.values():
                 if algorithm.inner is not None or algorithm.supports(problem) is not None:
                     continue
                 if _cost.seconds(algorithm.cost(problem), algorithm.name, "cpu", np.dtype(dtype)) > SLOWEST:
                     continue
-                spec = problems.with_method(problem, algorithm.name).spec
-                fn = jax.jit(functools.partial(bind, spec=spec))
+                fn = jax.jit(functools.partial(convolve_stored, problem=problems.with_method(problem, algorithm.name)))
                 samples.append(Sample(algorithm.name, problem, timing.seconds_a_call(fn, (x, w), budget)))
             bar.update()
     return samples
+
+
+def _orders(problem: Problem) -> tuple[tuple[int, ...], ...]:
+    """Return the order of the canonical axes in which a caller of that layout holds x, w and y."""
+    spatial = tuple(range(3, 3 + problem.spec.ndim))
+    if problem.spec.layout == "channels_last":
+        return (1, *spatial, 0, 2), (*spatial, 2, 0, 1), (1, *spatial, 0, 2)
+    if problem.spec.layout == "batch_last":
+        return (2, *spatial, 0, 1), (2, *spatial, 0, 1), (*spatial, 1, 0, 2)
+    return ((0, 1, 2, *spatial),) * 3
+
+
+def stored_shapes(problem: Problem) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes in which a caller of the problem's layout holds x and w."""
+    shapes = (problem.x_shape, problem.w_shape)
+    return tuple(tuple(shape[a] for a in order) for shape, order in zip(shapes, _orders(problem), strict=False))
+
+
+def convolve_stored(x: jax.Array, w: jax.Array, problem: Problem) -> jax.Array:
+    """Convolve operands as a caller of the problem's layout holds them, to a result that is held likewise."""
+    x_order, w_order, y_order = _orders(problem)
+    x, w = x.transpose(np.argsort(x_order)), w.transpose(np.argsort(w_order))
+    return bind(x, w, problem.spec).transpose(y_order)
 
 
 def _data(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> jax.Array:
@@ -71,21 +95,19 @@ def _data(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> jax.A
 
 
 def fit(samples: list[Sample], algorithm: Algorithm) -> tuple[dict[str, float], float]:
-    """Return the constants in seconds per unit of each feature, and the median factor by which the model is off."""
-    features = np.array([_cost.features(algorithm.cost(sample.problem)) for sample in samples])
+    """Return the constants, in seconds per unit of each term, and the median factor by which the model is off."""
+    rows = [algorithm.cost(sample.problem).terms for sample in samples]
     times = np.array([sample.seconds for sample in samples])
-    used = features.any(axis=0)
-    # Every feature starts with an equal share of a typical time.
-    start = np.log(
-        np.array([np.median(times / np.maximum(column, 1e-30)) for column in features[:, used].T]) / used.sum()
-    )
-    start = np.clip(start, -30, 0)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    terms = np.array([[row.get(name, 0.0) for name in names] for row in rows])
+    # Every term starts with an equal share of the time of the problems that have it.
+    with np.errstate(divide="ignore"):
+        start = [np.log(np.median((times / column)[column > 0]) / len(names)) for column in terms.T]
 
     def residual(parameters: np.ndarray) -> np.ndarray:
-        return np.log(features[:, used] @ np.exp(parameters)) - np.log(times)
+        return np.log(terms @ np.exp(parameters)) - np.log(times)
 
-    best = least_squares(residual, start, loss="soft_l1", f_scale=OUTLIER)
-    names = [name for name, use in zip(_cost.FEATURES, used, strict=True) if use]
+    best = least_squares(residual, np.clip(start, *LOGARITHMS), bounds=LOGARITHMS, loss="soft_l1", f_scale=OUTLIER)
     constants = {name: float(f"{value:.3g}") for name, value in zip(names, np.exp(best.x), strict=True)}
     return constants, float(np.exp(np.median(np.abs(residual(best.x)))))
 
@@ -104,7 +126,7 @@ def calibrate(count: int = 200, seed: int = 0) -> dict[str, Any]:
                     print(f"{name:10} {dtype:10} {len(mine):4} samples, typically off by {errors[name][dtype]:.2f}")
     return {
         "measured": {
-            "date": datetime.date.today().isoformat(),
+            "date": dt.date.today().isoformat(),
             "processor": _processor(),
             "cores": jax.device_count(),
             "jax": jax.__version__,

@@ -100,14 +100,17 @@ def cost(problem: Problem) -> Cost:
         outputs *= max(problem.input_shape[axis], problem.kernel_shape[axis])
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     real_products = 4 if lengths or is_complex(problem.spec.out_dtype) else 1
+    multiply_adds = real_products * outputs * problem.in_channels * bins
+    transform_flops = (inputs + kernels + outputs) * points * per_point
+    bytes_moved = 3 * itemsize * points * (inputs + kernels + outputs)
     return Cost(
-        multiply_adds=real_products * outputs * problem.in_channels * bins,
-        transform_flops=(inputs + kernels + outputs) * points * per_point,
-        bytes_moved=3 * itemsize * points * (inputs + kernels + outputs),
-        operations=10,
+        multiply_adds=multiply_adds,
+        transform_flops=transform_flops,
+        bytes_moved=bytes_moved,
         # Padded operands and full result, and the spectra of all three.
         scratch=2 * itemsize * points * (inputs + kernels + outputs),
         error=fft_error(problem, points),
+        terms={"call": 1, "multiply_adds": multiply_adds, "transform_flops": transform_flops, "bytes": bytes_moved},
     )
 
 

@@ -20,7 +20,7 @@ from jax import numpy as jnp
 
 from jaxconv._algorithms import _one_axis
 from jaxconv._cost import Cost, direct_error
-from jaxconv._dtypes import accumulation_dtype, is_inexact
+from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
 
 BLOCKS = (16, 32, 64, 128, 256)
@@ -64,11 +64,11 @@ def cost(problem: Problem) -> Cost:
     )
     return Cost(
         multiply_adds=products,
-        serial_multiply_adds=0 if is_inexact(flat.spec.out_dtype) else products,
+        transform_flops=0,
         bytes_moved=2 * itemsize * stretches,
-        operations=8,
         scratch=itemsize * stretches,
         error=direct_error(problem),
+        terms={"call": 1, "multiply_adds": products, "bytes": 2 * itemsize * stretches},
     )
 
 

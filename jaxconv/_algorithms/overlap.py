@@ -75,13 +75,16 @@ def cost(problem: Problem) -> Cost:
     kernels = flat.groups * flat.out_channels * flat.in_channels
     transforms = (inputs + outputs + kernels) * length
     itemsize = accumulation_dtype(flat.spec.out_dtype).itemsize
+    multiply_adds = 4 * outputs * flat.in_channels * (length if complex_data else length // 2 + 1)
+    transform_flops = transforms * (5.0 if complex_data else 2.5) * math.log2(length)
+    bytes_moved = 3 * itemsize * transforms
     return Cost(
-        multiply_adds=4 * outputs * flat.in_channels * (length if complex_data else length // 2 + 1),
-        transform_flops=transforms * (5.0 if complex_data else 2.5) * math.log2(length),
-        bytes_moved=3 * itemsize * transforms,
-        operations=12,
+        multiply_adds=multiply_adds,
+        transform_flops=transform_flops,
+        bytes_moved=bytes_moved,
         scratch=2 * itemsize * transforms,
         error=fft_error(problem, length),
+        terms={"call": 1, "multiply_adds": multiply_adds, "transform_flops": transform_flops, "bytes": bytes_moved},
     )
 
 

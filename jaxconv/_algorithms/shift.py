@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -57,14 +57,23 @@ def cost(problem: Problem) -> Cost:
     padded = problem.groups * problem.batch * problem.in_channels
     for size, dilation, pads in zip(problem.input_shape, problem.spec.lhs_dilation, problem.spec.padding, strict=True):
         padded *= dilated(size, dilation) + sum(pads)
-    windows = _over_outputs(problem)
+    if _over_outputs(problem):
+        sums = "window sums" if problem.batch * problem.out_channels == 1 else "window products"
+        terms = {"windows": problem.outputs, sums: problem.multiply_adds}
+        partial = problem.outputs * math.prod(problem.w_shape) // MAX_BLOCKS
+    else:
+        minor_stride = 1 if problem.spec.layout != "channels_first" else (1, *problem.spec.strides)[-1]
+        kind = "sums" if problem.out_channels == 1 else "outer sums"
+        terms = {kind if minor_stride == 1 else f"strided {kind}": problem.multiply_adds}
+        partial = 0
+    bytes_moved = itemsize * (outputs + 2 * padded)
     return Cost(
-        multiply_adds=0 if windows else problem.multiply_adds,
-        serial_multiply_adds=problem.multiply_adds if windows else 0,
-        bytes_moved=itemsize * (outputs + 2 * padded),
-        operations=2 + (problem.outputs if windows else 0),
-        scratch=itemsize * (padded + (problem.outputs * math.prod(problem.w_shape) // MAX_BLOCKS if windows else 0)),
+        multiply_adds=problem.multiply_adds,
+        transform_flops=0,
+        bytes_moved=bytes_moved,
+        scratch=itemsize * (padded + partial),
         error=direct_error(problem),
+        terms={"call": 1, "bytes": bytes_moved, **terms},
     )
 
 
@@ -179,5 +188,21 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     x, w = x.astype(accumulator), w.astype(accumulator)
     if spec.convention == "convolution":
         w = lax.rev(w, tuple(range(3, 3 + spec.ndim)))
-    compute = _sum_over_windows if _over_outputs(problem) else _sum_over_taps
-    return compute(problem, x, w).astype(spec.out_dtype)
+    if _over_outputs(problem):
+        y = _sum_over_windows(problem, x, w)
+    else:
+        y = _once(functools.partial(_sum_over_taps, problem), x, w)
+    return y.astype(spec.out_dtype)
+
+
+def _once(compute: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, w: jax.Array) -> jax.Array:
+    """Compute a result once, however many consumers it has.
+
+    XLA on CPU would fuse the sum into every operation that reads it, a rectifier, its derivative and the like, and
+    evaluate it again in each (a barrier does not help: it is dropped before fusion). It does not fuse across a
+    conditional; this one's condition always holds, which XLA cannot know.
+    """
+    first = jnp.real(lax.slice(w, (0,) * w.ndim, (1,) * w.ndim).reshape(()))
+    bits = lax.bitcast_convert_type(first, f"uint{8 * first.dtype.itemsize}")
+    shape = jax.eval_shape(compute, x, w)
+    return lax.cond((bits | 1) != 0, compute, lambda x, w: jnp.zeros(shape.shape, shape.dtype), x, w)

@@ -23,7 +23,7 @@ from jax import numpy as jnp
 
 from jaxconv._algorithms import _one_axis
 from jaxconv._cost import Cost, direct_error
-from jaxconv._dtypes import accumulation_dtype, is_inexact
+from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
 
 # Shorter blocks make poor matrix products, longer ones waste more of them.
@@ -77,13 +77,15 @@ def cost(problem: Problem) -> Cost:
     itemsize = accumulation_dtype(flat.spec.out_dtype).itemsize
     products = series * blocks * flat.out_channels * block * parts
     signal = series * flat.in_channels * blocks * block * stride
+    multiply_adds = products * flat.in_channels * block * stride
+    bytes_moved = itemsize * (2 * products + 2 * signal + 2 * _matrix_size(flat, block))
     return Cost(
-        multiply_adds=products * flat.in_channels * block * stride,
-        serial_multiply_adds=0 if is_inexact(flat.spec.out_dtype) else products * flat.in_channels * block * stride,
-        bytes_moved=itemsize * (2 * products + 2 * signal + 2 * _matrix_size(flat, block)),
-        operations=6,
+        multiply_adds=multiply_adds,
+        transform_flops=0,
+        bytes_moved=bytes_moved,
         scratch=itemsize * (products + signal + 2 * _matrix_size(flat, block)),
         error=direct_error(problem),
+        terms={"call": 1, "multiply_adds": multiply_adds, "bytes": bytes_moved},
     )
 
 

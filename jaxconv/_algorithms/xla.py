@@ -44,17 +44,46 @@ def _looped(problem: Problem) -> bool:
 def cost(problem: Problem) -> Cost:
     """Return the cost of the definition, as a matrix product over patches."""
     itemsize = np.dtype(problem.spec.out_dtype).itemsize
-    patches = problem.groups * problem.batch * problem.outputs * problem.in_channels * problem.taps
-    grouped = problem.groups > 1 and not (_unrolled(problem) or _looped(problem))
+    outputs = problem.groups * problem.batch * problem.outputs
+    pixels = outputs * problem.taps
+    patches = pixels * problem.in_channels
+    # XLA on CPU has fast code for one and two spatial axes, slower code for three, and a naive loop for the rest.
+    kind = "plane" if problem.spec.ndim < 3 else "volume"
+    if problem.spec.ndim > 3 or (problem.spec.ndim == 3 and max(problem.spec.rhs_dilation) > 1):
+        kind = "other"
+    if problem.groups > 1 and not (_unrolled(problem) or _looped(problem)):
+        terms = {
+            f"grouped {kind} outputs": outputs * problem.out_channels,
+            f"grouped {kind} products": problem.multiply_adds,
+        }
+    else:
+        terms = {
+            "convolutions": problem.groups,
+            f"{kind} outputs": outputs,
+            f"{kind} pixels": pixels,
+            f"{kind} pixels at edges": pixels * _edge_share(problem),
+            f"{kind} patches": patches,
+            # Products with the zeros of a dilated input are mostly left out.
+            f"{kind} products": problem.multiply_adds / math.prod(problem.spec.lhs_dilation),
+            "kernel": math.prod(problem.w_shape),
+        }
     return Cost(
-        multiply_adds=0 if grouped else problem.multiply_adds,
-        serial_multiply_adds=problem.multiply_adds if grouped else 0,
+        multiply_adds=problem.multiply_adds,
+        transform_flops=0,
         bytes_moved=itemsize * patches,
-        operations=problem.groups if _unrolled(problem) or _looped(problem) else 1,
         # Copies with the channels last; patches are formed a block at a time.
         scratch=itemsize * sum(map(math.prod, (problem.x_shape, problem.w_shape, problem.y_shape))),
         error=direct_error(problem),
+        terms={"call": 1, **terms},
     )
+
+
+def _edge_share(problem: Problem) -> float:
+    """Return the share of outputs whose window reaches into the padding."""
+    inside = 1.0
+    for length, stride, pads in zip(problem.output_shape, problem.spec.strides, problem.spec.padding, strict=True):
+        inside *= max(length - sum(-(-pad // stride) for pad in pads), 0) / length
+    return 1 - inside
 
 
 def _channels_last(problem: Problem, x: jax.Array, w: jax.Array, groups: int) -> jax.Array:
