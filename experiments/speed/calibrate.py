@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
+import itertools
 import json
 import platform
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from jaxconv._spec import Problem
 # Half precision and integers take the constants of the float of the same speed class (see `jaxconv._cost`).
 DTYPES = ("float32", "float64", "complex64")
 SLOWEST = 1.0
+FEWEST = 16
 # A row of a batch that the model does not describe (another process, a page fault) must not bend the fit.
 OUTLIER = 0.3
 # Bounds of the logarithm of a constant, in seconds: a term that plays no part ends at the lower one.
@@ -45,22 +47,35 @@ class Sample:
 
 
 def measure(count: int, dtype: str, seed: int, budget: float = 0.05) -> list[Sample]:
-    """Time every algorithm on `count` random problems."""
+    """Time every algorithm on `count` random problems, and rare ones on as many more as give them `FEWEST` samples."""
     rng = np.random.default_rng(seed)
-    stream = problems.draw(rng, np.dtype(dtype))
-    samples = []
+    samples: list[Sample] = []
     with tqdm(total=count, desc=dtype, unit="problem") as bar:
-        for _ in range(count):
-            problem = next(stream)
-            x, w = (_data(rng, shape, dtype) for shape in stored_shapes(problem))
-            for algorithm in REGISTRY.values():
-                if algorithm.inner is not None or algorithm.supports(problem) is not None:
-                    continue
-                if _cost.seconds(algorithm.cost(problem), algorithm.name, "cpu", np.dtype(dtype)) > SLOWEST:
-                    continue
-                fn = jax.jit(functools.partial(convolve_stored, problem=problems.with_method(problem, algorithm.name)))
-                samples.append(Sample(algorithm.name, problem, timing.seconds_a_call(fn, (x, w), budget)))
+        for problem in itertools.islice(problems.draw(rng, np.dtype(dtype)), count):
+            samples += _measure_problem(rng, problem, list(REGISTRY.values()), budget)
             bar.update()
+        for problem in problems.draw(rng, np.dtype(dtype), kinds=("signal",)):
+            taken = Counter(sample.algorithm for sample in samples)
+            rare = [a for a in REGISTRY.values() if a.inner is None and taken[a.name] < FEWEST]
+            if not rare:
+                return samples
+            samples += _measure_problem(rng, problem, rare, budget)
+    return samples
+
+
+def _measure_problem(
+    rng: np.random.Generator, problem: Problem, algorithms: list[Algorithm], budget: float
+) -> list[Sample]:
+    dtype = problem.dtype
+    algorithms = [a for a in algorithms if a.inner is None and a.supports(problem) is None]
+    algorithms = [a for a in algorithms if _cost.seconds(a.cost(problem), a.name, "cpu", dtype) <= SLOWEST]
+    if not algorithms:
+        return []
+    operands = [_data(rng, shape, dtype) for shape in stored_shapes(problem)]
+    samples = []
+    for algorithm in algorithms:
+        fn = jax.jit(functools.partial(convolve_stored, problem=problems.with_method(problem, algorithm.name)))
+        samples.append(Sample(algorithm.name, problem, timing.seconds_a_call(fn, operands, budget)))
     return samples
 
 
@@ -87,9 +102,9 @@ def convolve_stored(x: jax.Array, w: jax.Array, problem: Problem) -> jax.Array:
     return bind(x, w, problem.spec).transpose(y_order)
 
 
-def _data(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> jax.Array:
+def _data(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
     values = rng.standard_normal(shape)
-    if np.issubdtype(np.dtype(dtype), np.complexfloating):
+    if np.issubdtype(dtype, np.complexfloating):
         values = values + 1j * rng.standard_normal(shape)
     return jax.numpy.asarray(values.astype(dtype))
 
@@ -121,9 +136,16 @@ def calibrate(count: int = 200, seed: int = 0) -> dict[str, Any]:
             samples = measure(count, dtype, seed * len(DTYPES) + number)
             for name, algorithm in REGISTRY.items():
                 mine = [sample for sample in samples if sample.algorithm == name]
-                if len(mine) >= 8:
-                    constants[name][dtype], errors[name][dtype] = fit(mine, algorithm)
-                    print(f"{name:10} {dtype:10} {len(mine):4} samples, typically off by {errors[name][dtype]:.2f}")
+                if algorithm.inner is not None:
+                    continue
+                constants[name][dtype], errors[name][dtype] = fit(mine, algorithm)
+                print(f"{name:10} {dtype:10} {len(mine):4} samples, typically off by {errors[name][dtype]:.2f}")
+            for name, algorithm in REGISTRY.items():
+                if algorithm.inner is not None:
+                    # It only moves data, as the slowest of the fitted ones does that.
+                    constants[name][dtype] = {
+                        "bytes": max(c[dtype].get("bytes", 0.0) for c in constants.values() if dtype in c)
+                    }
     return {
         "measured": {
             "date": dt.date.today().isoformat(),
