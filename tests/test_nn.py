@@ -333,11 +333,13 @@ def by_flax(model: nn.CNN, images: jax.Array) -> jax.Array:
 
 
 @pytest.mark.parametrize(
-    ("image_shape", "kernel_size"), [((9, 6), (2, 3)), ((13,), (4,)), ((4, 6, 5), (2, 3, 1))], ids=str
+    ("image_shape", "kernel_size", "widths"),
+    [((9, 6), (2, 3), (3, 4)), ((13,), (4,), (4,)), ((3, 4, 2), (2, 3, 1), (3,))],
+    ids=str,
 )
-def test_cnn_matches_flax(image_shape: tuple[int, ...], kernel_size: tuple[int, ...]) -> None:
+def test_cnn_matches_flax(image_shape: tuple[int, ...], kernel_size: tuple[int, ...], widths: tuple[int, ...]) -> None:
     """Plain Flax, jaxconv, and jaxconv with reversed filters: one function, and gradients that are reversed copies."""
-    options = {"image_shape": image_shape, "kernel_size": kernel_size}
+    options = {"image_shape": image_shape, "kernel_size": kernel_size, "widths": widths}
     models = [
         cnn(**options, conv=nnx.Conv),
         cnn(**options, method=("xla", "direct", "xla")),
@@ -372,11 +374,11 @@ def test_cnn_matches_flax(image_shape: tuple[int, ...], kernel_size: tuple[int, 
 
 
 def test_cnn_batch_axes() -> None:
-    model = cnn()
+    model = cnn(widths=(3,))
     images = values((2, 3, 9, 6, 2))
-    logits = nnx.jit(lambda model, images: model(images))(model, images)
+    logits, single = quick_jit(lambda images: (model(images), model(images[1, 2])))(images)
     assert logits.shape == (2, 3, 5)
-    assert_close(jax.jit(model)(images[1, 2]), logits[1, 2], 1e-12)
+    assert_close(single, logits[1, 2], 1e-12)
 
 
 @pytest.mark.parametrize(
