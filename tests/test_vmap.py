@@ -29,23 +29,23 @@ def move(array, axis):
 
 @pytest.mark.parametrize(("case", "dtype", "method"), parameters(SOME, ("float64",), limit=2))
 def test_one_level(case, dtype, method):
-    """Axes in front, at the back or in between; a batch over x only, w only, and both."""
+    """A batch over x only, w only, and both, its axis at the back or in between (below: in front)."""
     xs, ws = stacked(case, dtype)
     x, w = operands(case, dtype)
     function = functools.partial(conv, **case.options, convention="convolution", method=method)
 
     @jax.jit
-    def run(x, w, xs_last, ws, xs_third, ws_second):
+    def run(x, w, xs_last, xs_third, ws_second):
         return (
             jax.vmap(function, (-1, None), out_axes=1)(xs_last, w),
-            jax.vmap(function, (None, 0))(x, ws),
+            jax.vmap(function, (None, 1), out_axes=-1)(x, ws_second),
             jax.vmap(function, (2, 1), out_axes=2)(xs_third, ws_second),
         )
 
-    over_x, over_w, over_both = run(x, w, move(xs, -1), ws, move(xs, 2), move(ws, 1))
+    over_x, over_w, over_both = run(x, w, move(xs, -1), move(xs, 2), move(ws, 1))
     for results, first, second in (
         (np.moveaxis(over_x, 1, 0), xs, [w] * SIZE),
-        (over_w, [x] * SIZE, ws),
+        (np.moveaxis(over_w, -1, 0), [x] * SIZE, ws),
         (np.moveaxis(over_both, 2, 0), xs, ws),
     ):
         assert len(results) == SIZE
