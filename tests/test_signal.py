@@ -26,6 +26,8 @@ METHODS = (*CHOICES, *REGISTRY)
 LOCAL = ("direct", *(name for name, algorithm in REGISTRY.items() if algorithm.local))
 ANY_RANK = ("convolve", "correlate")
 TWO_DIMENSIONAL = ("convolve2d", "correlate2d")
+# For functions that would compile for seconds to run for microseconds.
+quickly_compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 REAL, BOTH, MIXED = ("float64", "float64"), ("complex128", "complex128"), ("float64", "complex128")
 
@@ -128,7 +130,7 @@ def test_convolve_and_correlate(dtype, shapes, methods):
             cases.append((name, mode, call))
         else:
             assert method not in ("auto", "direct", "xla")
-    results = jax.jit(lambda a, b: [call(a, b) for _, _, call in cases])(in1, in2)
+    results = quickly_compiled(lambda a, b: [call(a, b) for _, _, call in cases])(in1, in2)
     for (name, mode, _), result in zip(cases, results, strict=True):
         assert_close(result, reference(name, in1, in2, mode), in1, in2, dtype)
 
@@ -604,7 +606,7 @@ def check_derivatives(call, *arrays):
     def loss(*args):
         return jnp.real(jnp.sum(weights * call(*args)))
 
-    @jax.jit
+    @quickly_compiled
     def compute(args, tangents):
         gradient = jax.grad(loss, everything)
         plus, minus = (tuple(a + sign * t for a, t in zip(args, tangents, strict=True)) for sign in (1, -1))
@@ -683,7 +685,7 @@ def test_vmap(name, shapes, options):
     def loss(a, b):
         return jnp.sum(jnp.abs(call(a, b)) ** 2)
 
-    @jax.jit
+    @quickly_compiled
     def compute(in1, in2, last1, last2):
         return (
             jax.vmap(call, (0, None))(in1, in2[0]),
