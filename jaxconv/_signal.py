@@ -79,14 +79,15 @@ def convolve2d(
     if conjugate and mode == "same":
         sections = [(m // 2, n) for n, m in zip(in1.shape, in2.shape, strict=True)]
     padding = _BOUNDARIES[boundary]
-    if mode != "valid" and not (padding == "constant" and fillvalue is None):
+    fill = fillvalue if padding == "constant" else None
+    if mode != "valid" and not (padding == "constant" and fill is None):
         # Extend the image as far as the outputs reach, and read the outputs off the valid part.
         shapes = zip(sections, in1.shape, in2.shape, strict=True)
         reach = [(m - 1 - start, start + length - n) for (start, length), n, m in shapes]
-        if padding == "constant":
+        if fill is not None:
             # Not `constant_values=fillvalue`: its gradient raises in JAX unless that of in1 is taken too.
             inside = jnp.pad(jnp.ones(in1.shape, bool), reach)
-            in1 = jnp.where(inside, jnp.pad(in1.astype(dtype), reach), fillvalue)
+            in1 = jnp.where(inside, jnp.pad(in1.astype(dtype), reach), fill)
         else:
             in1 = jnp.pad(in1.astype(dtype), reach, padding)
         sections = [section("valid", n, m) for n, m in zip(in1.shape, in2.shape, strict=True)]

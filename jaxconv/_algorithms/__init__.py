@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 
-from jaxconv._algorithms import fft, lags, overlap, polyphase, shift, toeplitz, xla
+from jaxconv._algorithms import fft, lags, overlap, planes, polyphase, shift, toeplitz, xla
 from jaxconv._cost import Cost
 from jaxconv._spec import Problem
 
@@ -75,6 +75,16 @@ register(
         polyphase.cost,
         polyphase.run,
         inner=polyphase.inner,
+    )
+)
+register(
+    Algorithm(
+        "planes",
+        "volumes as batches of planes, one axis of the kernel written out",
+        planes.supports,
+        planes.cost,
+        planes.run,
+        inner=planes.inner,
     )
 )
 register(
