@@ -29,6 +29,8 @@ from jaxconv._spec import Problem, dilated
 
 MAX_TERMS = 256
 MAX_WINDOWS = 64
+# So few terms are cheaper to evaluate in each consumer than to write to memory and read again.
+MAX_REPEATED_TERMS = 2
 # How many blocks of a sum are added up elementwise before what is left is reduced.
 MAX_BLOCKS = 8
 
@@ -190,6 +192,8 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
         w = lax.rev(w, tuple(range(3, 3 + spec.ndim)))
     if _over_outputs(problem):
         y = _sum_over_windows(problem, x, w)
+    elif _terms(problem) <= MAX_REPEATED_TERMS:
+        y = _sum_over_taps(problem, x, w)
     else:
         y = _once(functools.partial(_sum_over_taps, problem), x, w)
     return y.astype(spec.out_dtype)
