@@ -187,7 +187,7 @@ def test_preferred_element_type(dtype, preferred):
     if wide is np.int64:
         np.testing.assert_array_equal(result, exact)
     # Half precision is summed in float32 at least, whatever the result's dtype.
-    tolerance = 1e-2 if preferred == "bfloat16" else 1e-5
+    tolerance = {"bfloat16": 1e-2, "complex128": 1e-12}.get(preferred, 1e-5)
     np.testing.assert_allclose(result.astype(wide), exact, rtol=tolerance, atol=tolerance)
     for gradient, value in zip(gradients, expected, strict=True):
         assert gradient.dtype == dtype
@@ -262,6 +262,7 @@ ERRORS = [
     ((X, W, (1.5, 1), "VALID"), {}, TypeError, "window_strides must hold integers, got 1.5 of type float"),
     ((X, W, (1, 1), "FULL"), {}, ValueError, "unknown padding 'FULL': choose 'SAME', 'SAME_LOWER', 'VALID' or pairs"),
     ((X, W, (1, 1), ((1, 0),)), {}, ValueError, "padding must have one entry per spatial axis: got 1"),
+    ((X, W, (1, 1), ((1.5, 0), (0, 0))), {}, TypeError, "padding must hold integers, got 1.5 of type float"),
     ((X, W, (1, 1), (1, 1)), {}, ValueError, r"one \(low, high\) pair per spatial axis, got 1"),
     ((X, W, (1, 1), "SAME", (2, 1)), {}, ValueError, r"no meaning with lhs_dilation=\(2, 1\): give pairs of integers"),
     ((X, W, (1, 1), "VALID", (1, -1)), {}, ValueError, r"lhs_dilation must be positive, got \(1, -1\)"),
@@ -313,9 +314,10 @@ def test_errors(arguments, options, error, message):
             run(lhs, rhs)
 
 
-def test_exported_with_a_symbolic_batch():
+@pytest.mark.parametrize("sizes", ["batch, 3, 8, 8", "batch, 3, height, width"])
+def test_exported_with_symbolic_sizes(sizes):
     rhs = random((6, 1, 3, 3), "float32", "rhs")
-    shape = jax.export.symbolic_shape("batch, 3, 8, 8")
+    shape = jax.export.symbolic_shape(sizes)
 
     def call(lhs):
         return conv_general_dilated(lhs, rhs, (2, 1), "SAME", feature_group_count=3)

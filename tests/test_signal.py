@@ -544,7 +544,7 @@ def test_errors_of_correlation_lags():
 def test_direct_methods_keep_nan_in_its_place(method):
     in1, in2 = pair((60,), (5,), "float64")
     if not supported(functools.partial(signal.convolve, method=method), in1, in2):
-        assert method == "polyphase"
+        assert method not in ("direct", "xla", "shift")
         return
     clean = np.asarray(signal.convolve(in1, in2, method=method))
     spoilt = in1.copy()
