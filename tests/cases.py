@@ -159,7 +159,8 @@ CORE = tuple(
 )
 # Fewer still, in the order of preference: for what must only be shown of each algorithm, not of each problem.
 FEW = tuple(
-    BY_NAME[name] for name in ("1d-everything", "2d-channels", "1d-long-signal", "1d-few-outputs", "2d-transposed")
+    BY_NAME[name]
+    for name in ("1d-everything", "2d-channels", "1d-long-signal", "1d-few-outputs", "2d-transposed", "3d-plain")
 )
 LIVE = tuple(case for case in CASES if not case.vanishes)
 LIVE_CORE = tuple(case for case in CORE if not case.vanishes)
