@@ -1,4 +1,4 @@
-"""The command line: `python -m experiments list` and `python -m experiments run`."""
+"""The command line: `python -m experiments list`, `run`, `speed` and `calibrate`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import jax
 
 from experiments import report, runner
 from experiments.core import Context, NonFiniteError
+from experiments.speed import cli as speed
 
 HOLD, FAIL, STOPPED = 0, 1, 2  # exit statuses
 
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "list":
         _list()
         return HOLD
+    if options.command in ("speed", "calibrate"):
+        return options.handler(options)
     if options.names and options.all:
         parser.error("name experiments or say --all, not both")
     if unknown := [name for name in options.names if name not in runner.EXPERIMENTS]:
@@ -49,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=runner.__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="list the experiments and the questions they answer")
+    speed.register(commands)
     run = commands.add_parser("run", help="run experiments and write a report")
     run.add_argument(
         "names", nargs="*", metavar="NAME", help="experiments to run (default: those marked * in the list)"

@@ -1,0 +1,70 @@
+"""The subcommands `speed` and `calibrate` of `python -m experiments`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+DONE, UNUSABLE = 0, 2  # exit statuses
+CONSTANTS = Path("jaxconv/_constants/cpu.json")
+PAGE = Path("docs")
+RESULTS = Path("results/speed")
+
+
+def register(commands: Any) -> None:
+    """Add the subcommands to those of the experiments; each sets `handler`, a function of the options."""
+    speed = commands.add_parser("speed", help="measure jaxconv against JAX, SciPy and torch", description=_SPEED)
+    speed.add_argument(
+        "names", nargs="*", metavar="NAME", help="cases, patterns such as 'a1*' or groups such as depthwise (default: all)"
+    )
+    speed.add_argument("--list", action="store_true", help="list the cases and stop")
+    speed.add_argument("--quick", action="store_true", help="some cases with little effort, in 3 minutes")
+    speed.add_argument(
+        "--dtype", action="append", default=[], metavar="DTYPE", help="measure in this dtype instead (may be repeated)"
+    )
+    speed.add_argument(
+        "--out", type=Path, help=f"folder of the page (default: {PAGE}/ for a full run, {RESULTS}/ for any other)"
+    )
+    speed.add_argument(
+        "--render", nargs="+", type=Path, metavar="FILE", help="write the page from earlier measurements, measure nothing"
+    )
+    speed.set_defaults(handler=_speed)
+    calibrate = commands.add_parser(
+        "calibrate", help="fit the planner's cost model to this machine", description=_CALIBRATE
+    )
+    calibrate.add_argument("--count", type=int, default=200, help="random problems for each dtype (default: 200)")
+    calibrate.add_argument("--seed", type=int, default=0, help="seed of the problems (default: 0)")
+    calibrate.add_argument("--out", type=Path, default=CONSTANTS, help=f"file of the constants (default: {CONSTANTS})")
+    calibrate.set_defaults(handler=_calibrate)
+
+
+_SPEED = "Measure jaxconv against JAX, SciPy and torch, on complaints from public trackers, on sweeps and on random shapes."
+_CALIBRATE = "Fit the constants of the planner's cost model to measured times."
+
+
+def _speed(options: argparse.Namespace) -> int:
+    from experiments.speed import run
+
+    try:
+        if options.list:
+            run.show(options.names)
+        elif options.render:
+            run.render(options.render, options.out or PAGE)
+        else:
+            full = not (options.names or options.quick or options.dtype)
+            out = options.out or (PAGE if full else RESULTS)
+            run.run(options.names, quick=options.quick, dtypes=tuple(options.dtype), results=RESULTS, out=out)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return UNUSABLE
+    return DONE
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from experiments.speed import calibrate
+
+    calibrate.write(options.out, calibrate.calibrate(options.count, options.seed))
+    print(f"wrote {options.out}")
+    return DONE
