@@ -206,7 +206,16 @@ def _once(compute: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, w:
     evaluate it again in each (a barrier does not help: it is dropped before fusion). It does not fuse across a
     conditional; this one's condition always holds, which XLA cannot know.
     """
-    first = jnp.real(lax.slice(w, (0,) * w.ndim, (1,) * w.ndim).reshape(()))
-    bits = lax.bitcast_convert_type(first, f"uint{8 * first.dtype.itemsize}")
-    shape = jax.eval_shape(compute, x, w)
-    return lax.cond((bits | 1) != 0, compute, lambda x, w: jnp.zeros(shape.shape, shape.dtype), x, w)
+    real = jnp.real(_first(w))
+    bits = lax.bitcast_convert_type(real, f"uint{8 * real.dtype.itemsize}")
+    shape = jax.eval_shape(compute, x, w).shape
+
+    def never(x: jax.Array, w: jax.Array) -> jax.Array:
+        # Made of both operands so that, inside `jax.shard_map`, it varies over the mesh axes that the sum varies over.
+        return jnp.broadcast_to(_first(x) * _first(w), shape)
+
+    return lax.cond((bits | 1) != 0, compute, never, x, w)
+
+
+def _first(array: jax.Array) -> jax.Array:
+    return lax.slice(array, (0,) * array.ndim, (1,) * array.ndim).reshape(())
