@@ -11,13 +11,17 @@ DONE, UNUSABLE = 0, 2  # exit statuses
 CONSTANTS = Path("jaxconv/_constants/cpu.json")
 PAGE = Path("docs")
 RESULTS = Path("results/speed")
+RUNS = 3
 
 
 def register(commands: Any) -> None:
     """Add the subcommands to those of the experiments; each sets `handler`, a function of the options."""
     speed = commands.add_parser("speed", help="measure jaxconv against JAX, SciPy and torch", description=_SPEED)
     speed.add_argument(
-        "names", nargs="*", metavar="NAME", help="cases, patterns such as 'a1*' or groups such as depthwise (default: all)"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="cases, patterns as 'a1*', or groups as depthwise (default: all)",
     )
     speed.add_argument("--list", action="store_true", help="list the cases and stop")
     speed.add_argument("--quick", action="store_true", help="some cases with little effort, in 3 minutes")
@@ -25,10 +29,19 @@ def register(commands: Any) -> None:
         "--dtype", action="append", default=[], metavar="DTYPE", help="measure in this dtype instead (may be repeated)"
     )
     speed.add_argument(
+        "--runs",
+        type=int,
+        help="how often a case must be slower than a peer to count (default: 3 for a full run, 1 for any other)",
+    )
+    speed.add_argument(
         "--out", type=Path, help=f"folder of the page (default: {PAGE}/ for a full run, {RESULTS}/ for any other)"
     )
     speed.add_argument(
-        "--render", nargs="+", type=Path, metavar="FILE", help="write the page from earlier measurements, measure nothing"
+        "--render",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="write the page from files of earlier measurements",
     )
     speed.set_defaults(handler=_speed)
     calibrate = commands.add_parser(
@@ -40,7 +53,9 @@ def register(commands: Any) -> None:
     calibrate.set_defaults(handler=_calibrate)
 
 
-_SPEED = "Measure jaxconv against JAX, SciPy and torch, on complaints from public trackers, on sweeps and on random shapes."
+_SPEED = (
+    "Measure jaxconv against JAX, SciPy and torch, on complaints from public trackers, on sweeps and on random shapes."
+)
 _CALIBRATE = "Fit the constants of the planner's cost model to measured times."
 
 
@@ -55,7 +70,9 @@ def _speed(options: argparse.Namespace) -> int:
         else:
             full = not (options.names or options.quick or options.dtype)
             out = options.out or (PAGE if full else RESULTS)
-            run.run(options.names, quick=options.quick, dtypes=tuple(options.dtype), results=RESULTS, out=out)
+            runs = options.runs or (RUNS if full else 1)
+            dtypes = tuple(options.dtype)
+            run.run(options.names, quick=options.quick, dtypes=dtypes, runs=runs, results=RESULTS, out=out)
     except ValueError as error:
         print(error, file=sys.stderr)
         return UNUSABLE

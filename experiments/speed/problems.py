@@ -29,7 +29,7 @@ MAX_ELEMENTS = 3e6
 def draw(rng: np.random.Generator, dtype: np.dtype, kinds: tuple[str, ...] = KINDS) -> Iterator[Problem]:
     """Yield simplified problems without end: forward ones and both gradients, shapes drawn log-uniformly."""
     while True:
-        problem = _forward(rng, str(rng.choice(kinds)), dtype)
+        problem = forward(rng, str(rng.choice(kinds)), dtype)
         direction = rng.choice(["forward", "input", "kernel"], p=[0.5, 0.25, 0.25])
         if direction != "forward" and not problem.empty:
             problem = problem.input_gradient() if direction == "input" else problem.kernel_gradient()
@@ -41,43 +41,45 @@ def draw(rng: np.random.Generator, dtype: np.dtype, kinds: tuple[str, ...] = KIN
             yield problem
 
 
-def _between(rng: np.random.Generator, low: float, high: float) -> int:
+def between(rng: np.random.Generator, low: float, high: float) -> int:
+    """Draw an integer log-uniformly."""
     return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))))
 
 
-def _forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
+def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
+    """Draw a forward problem of a kind."""
     groups, batch, channels, out = 1, 1, 1, 1
     layout = "channels_first"
     if kind == "signal":
-        ndim, batch = 1, _between(rng, 1, 4)
-        size = [_between(rng, 300, 1e6)]
-        taps = [_between(rng, 2, 3000)]
+        ndim, batch = 1, between(rng, 1, 4)
+        size = [between(rng, 300, 1e6)]
+        taps = [between(rng, 2, 3000)]
     elif kind == "image":
-        ndim, batch = 2, _between(rng, 1, 4)
-        size = [_between(rng, 16, 1500) for _ in range(ndim)]
-        taps = [_between(rng, 1, 50) for _ in range(ndim)]
+        ndim, batch = 2, between(rng, 1, 4)
+        size = [between(rng, 16, 1500) for _ in range(ndim)]
+        taps = [between(rng, 1, 50) for _ in range(ndim)]
     elif kind == "volume":
         ndim = 3
-        size = [_between(rng, 8, 100) for _ in range(ndim)]
-        taps = [_between(rng, 1, 12) for _ in range(ndim)]
+        size = [between(rng, 8, 100) for _ in range(ndim)]
+        taps = [between(rng, 1, 12) for _ in range(ndim)]
     else:
         layout = "channels_last"
         ndim = 1 if kind == "sequence layer" else int(rng.choice([1, 2, 2, 3]))
-        batch = _between(rng, 1, 32)
-        size = [_between(rng, 4, {1: 4000, 2: 100, 3: 24}[ndim]) for _ in range(ndim)]
-        taps = [_between(rng, 1, {1: 40, 2: 8, 3: 4}[ndim]) for _ in range(ndim)]
+        batch = between(rng, 1, 32)
+        size = [between(rng, 4, {1: 4000, 2: 100, 3: 24}[ndim]) for _ in range(ndim)]
+        taps = [between(rng, 1, {1: 40, 2: 8, 3: 4}[ndim]) for _ in range(ndim)]
         if kind == "depthwise":
-            groups, out = _between(rng, 8, 300), int(rng.choice([1, 1, 1, 2]))
+            groups, out = between(rng, 8, 300), int(rng.choice([1, 1, 1, 2]))
         else:
-            groups = _between(rng, 2, 32) if kind == "grouped" else 1
-            channels, out = _between(rng, 1, 150), _between(rng, 1, 150)
+            groups = between(rng, 2, 32) if kind == "grouped" else 1
+            channels, out = between(rng, 1, 150), between(rng, 1, 150)
         if kind in ("dilated", "strided", "transposed") and rng.uniform() < 0.25:
             groups, channels, out = channels, 1, 1
     steps = tuple(int(s) for s in rng.integers(1, 4, ndim)) if kind in ("dilated", "strided", "transposed") else None
     ones = (1,) * ndim
     spec = ConvSpec(
         strides=steps if steps and kind == "strided" else ones,
-        padding=tuple((int(rng.integers(0, t + 1)),) * 2 for t in taps),
+        padding=tuple((pad, pad) for pad in (int(rng.integers(0, t + 1)) for t in taps)),
         lhs_dilation=steps if steps and kind == "transposed" else ones,
         rhs_dilation=steps if steps and kind == "dilated" else ones,
         convention="correlation",

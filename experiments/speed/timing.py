@@ -22,3 +22,35 @@ def seconds_a_call(fn: Callable[..., Any], arguments: Sequence[Any], budget: flo
         jax.block_until_ready(fn(*arguments))
         times.append(time.perf_counter() - start)
     return float(np.min(times))
+
+
+# How many samples a call has at least, by its length in seconds; and how many any has at most.
+FEWEST = ((0.5, 2), (0.05, 3), (0.0, 5))
+MOST = 50
+
+
+def interleaved(
+    calls: Sequence[Callable[[], Any]], pauses: Sequence[float], budget: float, seed: int = 0
+) -> list[list[float]]:
+    """Time calls in turn, round after round, each round in another order, so that all meet the same disturbances.
+
+    Every call is timed as often as `FEWEST` says, then until its share of the `budget`, in seconds, is spent. `pauses`
+    are the seconds to wait after each, while threads of its library still spin.
+    """
+    rng = np.random.default_rng(seed)
+    times: list[list[float]] = [[] for _ in calls]
+    share = budget / max(len(calls), 1)
+    while waiting := [i for i, t in enumerate(times) if _wants_more(t, share)]:
+        for i in rng.permutation(waiting):
+            start = time.perf_counter()
+            calls[i]()
+            times[i].append(time.perf_counter() - start)
+            time.sleep(pauses[i])
+    return times
+
+
+def _wants_more(times: list[float], share: float) -> bool:
+    if not times:
+        return True
+    fewest = next(count for length, count in FEWEST if min(times) >= length)
+    return len(times) < fewest or (sum(times) < share and len(times) < MOST)

@@ -1,0 +1,217 @@
+"""Measure all ways of a case, one against the other, in one process."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxconv
+from experiments.speed import peers, timing
+from experiments.speed.cases import Case
+from experiments.speed.operations import Direction, Signal, elements, operand_names
+from experiments.speed.peers import Way
+from experiments.speed.records import Record, Timing
+from experiments.speed.reference import Reference, reference
+from jaxconv._algorithms import REGISTRY
+from jaxconv._plan import Decision
+
+# A way whose call is shorter than this is repeated inside one call until that takes twice as long, as far as
+# MOST_REPEATS and the seconds of compilation allow.
+SHORT, MOST_REPEATS, COMPILE = 200e-6, 32, 1.5
+# OpenMP's threads spin for some milliseconds after each of torch's calls, and would slow down whoever comes next.
+PAUSES = {"torch": 0.012}
+# Multiply-adds a second of ways that go by the definition: what a call will take, roughly. One channel and layers.
+RATES = {"jax": (2e9, 2e9), "scipy": (3e8, 3e8), "torch": (4e8, 2e9)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How much to measure.
+
+    Attributes
+    ----------
+    budget
+        Seconds for the samples of all ways of a case together.
+    rivals
+        Which of our own algorithms to measure beside the chosen one: those that the model takes to be at most this many
+        times slower. None if 0.
+    """
+
+    budget: float = 0.6
+    rivals: float = 20.0
+
+
+def record(case: Case, direction: Direction, dtype: str, effort: Effort = Effort()) -> Record:
+    """Measure one direction of a case in one dtype."""
+    with jax.enable_x64(True):
+        first, second = operands(case, direction, dtype)
+        found, left_out = peers.ways(case.operation, direction), []
+        ready = []
+        exact = reference(case.operation, direction, first, second)
+        decision = _decision(found[0], found[0].prepare(first, second))
+        if decision is not None and effort.rivals:
+            found += rivals(case, direction, decision, effort.rivals)
+        for way in found:
+            expected = expected_seconds(case, way)
+            if expected > case.patience:
+                left_out.append(f"{way.library} {way.name}: a call would take about {expected:.0f} s")
+                continue
+            try:
+                ready.append(_Ready(way, first, second, exact))
+            except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+                if way.library in ("jaxconv", "own"):
+                    raise
+                reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+                left_out.append(f"{way.library} {way.name}: {reason}")
+        samples = timing.interleaved(
+            [each.call for each in ready], [PAUSES.get(each.way.library, 0.0) for each in ready], effort.budget
+        )
+        timings = tuple(each.timing(times) for each, times in zip(ready, samples, strict=True))
+    if decision is None:
+        return Record(case.name, direction, dtype, timings, left_out=tuple(left_out))
+    chosen = next(candidate for candidate in decision.candidates if candidate.name == decision.chosen)
+    return Record(
+        case.name,
+        direction,
+        dtype,
+        timings,
+        decision.chosen,
+        chosen.cost.error if chosen.cost else None,
+        REGISTRY[decision.chosen].uses_fft,
+        tuple(left_out),
+    )
+
+
+def operands(case: Case, direction: Direction, dtype: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the operands of a direction: standard normal, or small integers."""
+    rng = np.random.default_rng(seed)
+    kind = jax.numpy.dtype(dtype)
+
+    def draw(shape: tuple[int, ...]) -> np.ndarray:
+        if kind.kind in "iu":
+            return rng.integers(0, 3, shape).astype(kind)
+        values = rng.standard_normal(shape)
+        return (values + 1j * rng.standard_normal(shape) if kind.kind == "c" else values).astype(kind)
+
+    first, second, _ = operand_names(direction)
+    return draw(case.operation.shapes[first]), draw(case.operation.shapes[second])
+
+
+def rivals(case: Case, direction: Direction, decision: Decision, factor: float) -> list[Way]:
+    """Return our own algorithms that could have been chosen, and that the model takes to be at most `factor` slower."""
+    chosen = next(candidate for candidate in decision.candidates if candidate.name == decision.chosen)
+    found = []
+    for candidate in decision.candidates:
+        if candidate.seconds is None or chosen.seconds is None or candidate is chosen:
+            continue
+        admitted = case.operation.method == "auto" or REGISTRY[candidate.name].local
+        if admitted and candidate.seconds <= min(factor * chosen.seconds, case.patience):
+            way = peers.ours(case.operation, direction, candidate.name)
+            found.append(dataclasses.replace(way, library="own"))
+    return found
+
+
+def _decision(ours: Way, arguments: tuple[Any, Any]) -> Decision | None:
+    """Return what the planner decides for the convolution that is measured; None if there is not exactly one."""
+    report = jaxconv.plan(ours.fn, *arguments)
+    return report[0].forward if len(report) == 1 else None
+
+
+def expected_seconds(case: Case, way: Way) -> float:
+    """Return how long a call of a way that goes by the definition will take, roughly; 0 for the others."""
+    if not way.multiply_adds:
+        return 0.0
+    return way.multiply_adds / RATES[way.library][0 if isinstance(case.operation, Signal) else 1]
+
+
+class _Ready:
+    """A way that is compiled and warmed up: `call` runs it, `repeats` times."""
+
+    def __init__(self, way: Way, first: np.ndarray, second: np.ndarray, exact: Reference):
+        self.way = way
+        arguments = way.prepare(first, second)
+        self.compile_seconds: float | None = None
+        run: Callable[..., Any] = way.fn
+        if way.traced:
+            run, self.compile_seconds = _compiled(way.fn, arguments)
+        self.errors = exact.errors(way.read(_finished(run(*arguments))))
+        self.repeats = self._choose_repeats(run, arguments)
+        if self.repeats > 1 and way.traced:
+            run, _ = _compiled(peers.repeated(way.fn, self.repeats), arguments)
+            self.call = functools.partial(_call, run, arguments, 1)
+            self.call()
+        else:
+            self.call = functools.partial(_call, run, arguments, self.repeats)
+
+    def _choose_repeats(self, run: Callable[..., Any], arguments: tuple[Any, Any]) -> int:
+        seconds = min(_seconds(run, arguments) for _ in range(2)) if _seconds(run, arguments) < 2 * SHORT else SHORT
+        if seconds >= SHORT:
+            return 1
+        wanted = min(MOST_REPEATS, int(2 * SHORT / seconds) + 1)
+        if self.compile_seconds is None:
+            return wanted
+        if not np.issubdtype(np.asarray(arguments[0]).dtype, np.inexact):
+            return 1  # nothing can be added to an integer that changes nothing
+        return max(1, min(wanted, int(COMPILE / self.compile_seconds)))
+
+    def timing(self, times: list[float]) -> Timing:
+        seconds = np.array(times) / self.repeats
+        low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75))
+        return Timing(
+            self.way.library,
+            self.way.name,
+            _rounded(median),
+            _rounded((high - low) / (2 * median)),
+            _rounded(seconds.min()),
+            len(times),
+            self.repeats,
+            None if self.compile_seconds is None else _rounded(self.compile_seconds),
+            *map(_rounded, dataclasses.astuple(self.errors)),
+        )
+
+
+def _compiled(fn: Callable[..., Any], arguments: tuple[Any, Any]) -> tuple[Callable[..., Any], float]:
+    start = time.perf_counter()
+    compiled = jax.jit(fn).lower(*arguments).compile()
+    return compiled, time.perf_counter() - start
+
+
+def _call(run: Callable[..., Any], arguments: tuple[Any, Any], times: int) -> None:
+    result = None
+    for _ in range(times):
+        result = run(*arguments)
+    _finished(result)
+
+
+def _seconds(run: Callable[..., Any], arguments: tuple[Any, Any]) -> float:
+    start = time.perf_counter()
+    _finished(run(*arguments))
+    return time.perf_counter() - start
+
+
+def _finished(result: Any) -> Any:
+    """Wait for JAX; the others have finished when they return."""
+    return jax.block_until_ready(result)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def warm_up() -> None:
+    """Compile something, so that the first case does not pay for the compiler's own start."""
+    with jax.enable_x64(True):
+        for dtype in ("float32", "float64"):
+            x = jax.numpy.ones((4, 64), dtype)
+            _compiled(lambda a, b: jax.numpy.fft.irfft(jax.numpy.fft.rfft(a + b)), (x, x))
+
+
+def operand_bytes(case: Case, dtype: str) -> int:
+    """Bytes of both operands and of the result."""
+    return elements(case.operation) * jax.numpy.dtype(dtype).itemsize
