@@ -11,6 +11,7 @@ import datetime as dt
 import functools
 import itertools
 import json
+import os
 import platform
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -150,7 +151,7 @@ def calibrate(count: int = 200, seed: int = 0) -> dict[str, Any]:
         "measured": {
             "date": dt.date.today().isoformat(),
             "processor": _processor(),
-            "cores": jax.device_count(),
+            "cores": os.cpu_count(),
             "jax": jax.__version__,
             "python": platform.python_version(),
             "problems": count,

@@ -64,9 +64,7 @@ def cost(problem: Problem) -> Cost:
         terms = {"windows": problem.outputs, sums: problem.multiply_adds}
         partial = problem.outputs * math.prod(problem.w_shape) // MAX_BLOCKS
     else:
-        minor_stride = 1 if problem.spec.layout != "channels_first" else (1, *problem.spec.strides)[-1]
-        kind = "sums" if problem.out_channels == 1 else "outer sums"
-        terms = {kind if minor_stride == 1 else f"strided {kind}": problem.multiply_adds}
+        terms = {"sums" if problem.out_channels == 1 else "outer sums": problem.multiply_adds}
         partial = 0
     bytes_moved = itemsize * (outputs + 2 * padded)
     return Cost(

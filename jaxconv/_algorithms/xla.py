@@ -49,14 +49,14 @@ def cost(problem: Problem) -> Cost:
     patches = pixels * problem.in_channels
     # XLA on CPU has fast code for one and two spatial axes, slower code for three, and a naive loop for the rest.
     kind = "plane" if problem.spec.ndim < 3 else "volume"
-    if problem.spec.ndim > 3 or (problem.spec.ndim == 3 and max(problem.spec.rhs_dilation) > 1):
-        kind = "other"
     if problem.groups > 1 and not (_unrolled(problem) or _looped(problem)):
         terms = {
             f"grouped {kind} outputs": outputs * problem.out_channels,
             f"grouped {kind} products": problem.multiply_adds,
         }
     else:
+        if problem.spec.ndim > 3 or (problem.spec.ndim == 3 and max(problem.spec.rhs_dilation) > 1):
+            kind = "other"
         terms = {
             "convolutions": problem.groups,
             f"{kind} outputs": outputs,
