@@ -77,7 +77,7 @@ def _natural(text: str) -> int:
     return int(text)
 
 
-def _device(parser: argparse.ArgumentParser, name: str) -> jax.Device:
+def _device(parser: argparse.ArgumentParser, name: str) -> Any:
     """Return the device called `name`, or end the program with the names that there are."""
     platform, _, index = name.partition(":")
     try:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import DTypeLike
 from tqdm import tqdm
 
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
@@ -25,6 +24,16 @@ class NonFiniteError(FloatingPointError):
     """A NaN or an infinity where a number was due; the run stops, for nothing that follows could be trusted."""
 
 
+def extreme(values: np.ndarray, *labels: Sequence[str], smallest: bool = False) -> tuple[float, str]:
+    """Return the largest entry (or the smallest) and where it stands, in words; one sequence of labels per axis."""
+    if not np.isfinite(values).all():
+        raise NonFiniteError(
+            f"{np.size(values) - np.isfinite(values).sum()} of {np.size(values)} values are not finite"
+        )
+    index = np.unravel_index(np.argmin(values) if smallest else np.argmax(values), values.shape)
+    return float(values[index]), ", ".join(names[int(i)] for names, i in zip(labels, index, strict=True))
+
+
 @dataclass(frozen=True)
 class Claim:
     """A sentence that one measured number decides.
@@ -33,7 +42,7 @@ class Claim:
     that was. A `control` is a claim that would fail if the experiment could not tell the two outcomes apart.
     """
 
-    id: str
+    name: str
     statement: str
     measured: float
     comparison: str
@@ -44,26 +53,34 @@ class Claim:
     def __post_init__(self) -> None:
         if self.comparison not in COMPARISONS:
             known = ", ".join(COMPARISONS)
-            raise ValueError(f"claim {self.id!r}: unknown comparison {self.comparison!r}; use one of {known}")
-        for name in ("measured", "threshold"):
+            raise ValueError(f"claim {self.name!r}: unknown comparison {self.comparison!r}; use one of {known}")
+        for field_name in ("measured", "threshold"):
             # Plain floats, so that the results are JSON whatever array type was measured.
-            object.__setattr__(self, name, float(getattr(self, name)))
-            if not math.isfinite(getattr(self, name)):
-                raise NonFiniteError(f"claim {self.id!r}: the {name} value is {getattr(self, name)}")
+            object.__setattr__(self, field_name, float(getattr(self, field_name)))
+            if not math.isfinite(getattr(self, field_name)):
+                raise NonFiniteError(f"claim {self.name!r}: the {field_name} value is {getattr(self, field_name)}")
+
+    @classmethod
+    def worst(
+        cls,
+        name: str,
+        statement: str,
+        values: np.ndarray,
+        axes: Sequence[Sequence[str]],
+        comparison: str,
+        threshold: float,
+        *,
+        control: bool = False,
+    ) -> Claim:
+        """Claim something of all entries of an array whose axes have labels; the least favourable one decides."""
+        smallest = comparison.startswith(">")
+        measured, where = extreme(values, *axes, smallest=smallest)
+        detail = f"{'Smallest' if smallest else 'Largest'}: {where}."
+        return cls(name, statement, measured, comparison, threshold, detail, control)
 
     @property
     def holds(self) -> bool:
         return COMPARISONS[self.comparison](self.measured, self.threshold)
-
-
-def extreme(values: np.ndarray, *labels: Sequence[str], smallest: bool = False) -> tuple[float, str]:
-    """Return the largest entry (or the smallest) and where it stands, in words; one sequence of labels per axis."""
-    if not np.isfinite(values).all():
-        raise NonFiniteError(
-            f"{np.size(values) - np.isfinite(values).sum()} of {np.size(values)} values are not finite"
-        )
-    index = np.unravel_index(np.argmin(values) if smallest else np.argmax(values), values.shape)
-    return float(values[index]), ", ".join(str(names[i]) for names, i in zip(labels, index, strict=True))
 
 
 def slug(name: str) -> str:
@@ -116,9 +133,9 @@ class Outcome:
     emblem: Panel | None = None
 
     def __post_init__(self) -> None:
-        ids = [claim.id for claim in self.claims]
-        if repeated := sorted({name for name in ids if ids.count(name) > 1}):
-            raise ValueError(f"claim ids must be unique, and these are not: {', '.join(repeated)}")
+        names = [claim.name for claim in self.claims]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"names of claims must be unique, and these are not: {', '.join(repeated)}")
 
 
 @dataclass(frozen=True)
@@ -131,13 +148,13 @@ class Context:
     show_progress: bool = field(default=True, compare=False)
 
     @property
-    def dtype(self) -> DTypeLike:
+    def dtype(self) -> type[np.floating]:
         """The precision of whatever does not choose its own."""
         return np.float64 if self.x64 else np.float32
 
     def rng(self, *stream: int) -> np.random.Generator:
         """Return a generator that depends on the seed and on `stream`, so that one use does not shift another."""
-        return np.random.default_rng((self.seed, *stream))
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=stream))
 
     def progress(self, total: int, name: str) -> tqdm:
         """Return a progress bar of `total` compiled pieces of work, to be used in a `with` statement."""

@@ -92,7 +92,7 @@ class Digits(NamedTuple):
 
 def digits(rng: np.random.Generator, test: int = 360) -> Digits:
     """Return scikit-learn's 1,797 digits, split at random (E. Alpaydin and C. Kaynak, UCI repository, 1998)."""
-    source = load_digits()
-    order = rng.permutation(len(source.target))
-    images, labels = source.images[order, ..., None] / 16.0, source.target[order]
+    pixels, labels = load_digits(return_X_y=True)
+    order = rng.permutation(len(labels))
+    images, labels = np.reshape(pixels, (-1, 8, 8, 1))[order] / 16.0, np.asarray(labels)[order]
     return Digits(images[test:], labels[test:], images[:test], labels[:test])

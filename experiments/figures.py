@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.image import imsave
 from matplotlib.ticker import FuncFormatter, LogLocator
@@ -36,7 +38,7 @@ COLORS = {
 POSITIVE, NEGATIVE = (11, 138, 110), (190, 60, 150)
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # real text: selectable, sharp, in the page's own typeface
     "svg.hashsalt": "experiments",  # the same drawing gives the same file
     "font.family": "DejaVu Sans",  # wide; what is measured with it has room in any other
@@ -65,16 +67,18 @@ STYLE = {
 }
 
 
-def scientific(value: float) -> str:
-    """Write a number for people, with up to three digits: 0.05, 1.31, 22,301 or 3.2×10⁻⁷."""
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def scientific(value: float | np.floating) -> str:
+    """Write a number for people, with three digits or in powers of ten: 0.0837, 1.00, 22,301 or 3.2×10⁻⁷."""
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e5:
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
     mantissa, exponent = f"{value:.1e}".split("e")
     power = f"10{str(int(exponent)).translate(SUPERSCRIPTS)}"
     return power if mantissa == "1.0" else f"{mantissa}×{power}"
 
 
-def log_axis(axis: mpl.axis.Axis) -> None:
+def log_axis(axis: Axis) -> None:
     """Label the powers of ten of a logarithmic axis in plain text."""
     axis.set_major_locator(LogLocator(numticks=7))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"10{str(round(np.log10(value))).translate(SUPERSCRIPTS)}"))
@@ -164,14 +168,14 @@ def strip(
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         x, y = 1 + column * (side + gap), top + row * (above + side + below) + above
-        rendering = ' style="image-rendering:pixelated"' if picture.pixelated else ""
+        rendering = ' class="pixels" style="image-rendering:pixelated"' if picture.pixelated else ""
         data = base64.b64encode(picture.png).decode()
         parts += [
-            _text(x, y - 5, picture.label, 9.5, "muted"),
+            _text(x, y - 5, picture.label, 10.5, "muted"),
             f'<image x="{x}" y="{y}" width="{side}" height="{side}" preserveAspectRatio="none"{rendering} '
             f'href="data:image/png;base64,{data}"/>',
             f'<rect x="{x}" y="{y}" width="{side}" height="{side}" style="fill:none;stroke:{_color("line")}"/>',
-            _text(x, y + side + 12, picture.note, 9.5, "ink") if picture.note else "",
+            _text(x, y + side + 12, picture.note, 10, "ink") if picture.note else "",
         ]
     return Panel(name, "".join([*parts, "</svg>"]), alt)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from experiments import data
 from experiments import identification_figures as figures
-from experiments.core import Claim, Context, Outcome, extreme
+from experiments.core import Claim, Context, Outcome
 from experiments.kernels import ASYMMETRY, Kernels, collection, flip
-from experiments.training import fit
+from experiments.training import Trainer
 from jaxconv import signal
 
 OPERATIONS: dict[str, Callable[..., jax.Array]] = {"convolution": signal.convolve, "correlation": signal.correlate}
@@ -88,7 +88,7 @@ def run(context: Context) -> Outcome:
         }
 
     claims = judge(photographs, groups, learned, raw)
-    measured = {claim.id: claim.measured for claim in claims}
+    measured = {claim.name: claim.measured for claim in claims}
     worst = max(measured[f"{convention}-finds-its-kernel"] for convention in OPERATIONS)
     nearest = min(measured[f"{convention}-not-the-other"] for convention in OPERATIONS)
     return Outcome(
@@ -152,7 +152,7 @@ def learn(
     start = context.rng(1).standard_normal((len(problems.inputs), *kernels.shape)) / kernels.shape[-1]
 
     def loss(guesses: jax.Array, problem: Problems, _: None) -> jax.Array:
-        def error(guess: jax.Array, target: jax.Array) -> jax.Array:
+        def error(guess: jax.Array, target: Any) -> jax.Array:
             return 0.5 * jnp.mean((operation(problem.inputs, guess) - target) ** 2)
 
         return jax.vmap(error)(guesses, problem.targets)
@@ -161,14 +161,11 @@ def learn(
         # Relative ones, since the kernels have norm 1.
         return tuple(jnp.linalg.norm(guesses - goal, axis=(-2, -1)) for goal in (truth, flip(truth)))
 
-    result = fit(
-        loss,
-        optimizer,
+    trainer = Trainer(loss, optimizer, what=f"identification by {convention}", record=distances)
+    result = trainer.fit(
         jnp.asarray(start, context.dtype),
         jax.tree.map(lambda array: jnp.asarray(array, context.dtype), problems),
         steps=steps,
-        what=f"identification by {convention}",
-        record=distances,
         chunks=4,
         tick=bar.update,
     )
@@ -211,28 +208,28 @@ def judge(
     asymmetric, symmetric, antisymmetric = slice(first), slice(first, second), slice(second, None)
     claims = []
 
-    def claim(
-        name: str,
-        statement: str,
-        values: np.ndarray,
-        axes: tuple,
-        sign: str,
-        threshold: float,
-        *,
-        control: bool = False,
-    ) -> None:
-        measured, where = extreme(values, *axes, smallest=sign == ">")
-        detail = f"{'Smallest' if sign == '>' else 'Largest'}: {where}."
-        claims.append(Claim(name, statement, measured, sign, threshold, detail, control))
-
     cases = (names, labels[asymmetric])
     for convention, result in learned.items():
-        statement = f"By {convention}, every asymmetric kernel converges to {FINDS[convention]} (relative error)."
-        claim(f"{convention}-finds-its-kernel", statement, result.right[-1][:, asymmetric], cases, "<", TOLERANCE)
+        claims.append(
+            Claim.worst(
+                f"{convention}-finds-its-kernel",
+                f"By {convention}, every asymmetric kernel converges to {FINDS[convention]} (relative error).",
+                result.right[-1][:, asymmetric],
+                cases,
+                "<",
+                TOLERANCE,
+            )
+        )
     for convention, result in learned.items():
-        statement = f"By {convention}, none comes near {FINDS[OTHER[convention]]} (relative distance)."
-        claim(
-            f"{convention}-not-the-other", statement, result.wrong[-1][:, asymmetric], cases, ">", ASYMMETRY - TOLERANCE
+        claims.append(
+            Claim.worst(
+                f"{convention}-not-the-other",
+                f"By {convention}, none comes near {FINDS[OTHER[convention]]} (relative distance).",
+                result.wrong[-1][:, asymmetric],
+                cases,
+                ">",
+                ASYMMETRY - TOLERANCE,
+            )
         )
 
     for name, statement, sign, part in (
@@ -240,32 +237,48 @@ def judge(
         ("antisymmetric", "Where the flip is the kernel’s negative, they learn opposite ones", 1, antisymmetric),
     ):
         sums = learned["convolution"].kernels[:, part] + sign * learned["correlation"].kernels[:, part]
-        gaps = np.linalg.norm(sums, axis=(-2, -1))
-        claim(
-            f"{name}-kernels",
-            f"{statement} (relative difference).",
-            gaps,
-            (names, labels[part]),
-            "<",
-            TOLERANCE,
-            control=True,
+        claims.append(
+            Claim.worst(
+                f"{name}-kernels",
+                f"{statement} (relative difference).",
+                np.linalg.norm(sums, axis=(-2, -1)),
+                (names, labels[part]),
+                "<",
+                TOLERANCE,
+                control=True,
+            )
         )
 
     kernels = np.stack([kernel for group in groups for kernel in group.values()])
     own, exchanged = unseen_errors(photographs, kernels, learned)
-    statement = "On a photograph it has not seen, each learned kernel does what the true one does (relative error)."
-    claim("unseen-photograph", statement, own, (list(OPERATIONS), names, labels), "<", TOLERANCE)
-    statement = (
-        "Used by the other operation, every learned asymmetric kernel gets that photograph wrong (relative error)."
-    )
-    cases = (list(OPERATIONS), names, labels[asymmetric])
-    claim("unseen-exchanged", statement, exchanged[..., asymmetric], cases, ">", 0.05, control=True)
-
-    statement = (
-        "Whitening decides how fast, not which way: without it, though far from converged, every kernel is nearer to its "
-        "own orientation than to the other (ratio of the distances)."
-    )
     ratios = np.stack([result.right[-1] / result.wrong[-1] for result in raw.values()])
-    cases = ([f"{name} by {convention}" for convention, name in raw], RAW_PHOTOGRAPHS, labels)
-    claim("without-whitening", statement, ratios, cases, "<", 1.0, control=True)
-    return tuple(claims)
+    return (
+        *claims,
+        Claim.worst(
+            "unseen-photograph",
+            "On a photograph it has not seen, each learned kernel does what the true one does (relative error).",
+            own,
+            (list(OPERATIONS), names, labels),
+            "<",
+            TOLERANCE,
+        ),
+        Claim.worst(
+            "unseen-exchanged",
+            "Used by the other operation, every learned asymmetric kernel gets that photograph wrong (relative error).",
+            exchanged[..., asymmetric],
+            (list(OPERATIONS), names, labels[asymmetric]),
+            ">",
+            0.05,
+            control=True,
+        ),
+        Claim.worst(
+            "without-whitening",
+            "Whitening decides how fast, not which way: without it, though far from converged, every kernel is "
+            "nearer to its own orientation than to the other (ratio of the distances).",
+            ratios,
+            ([f"{name} by {convention}" for convention, name in raw], RAW_PHOTOGRAPHS, labels),
+            "<",
+            1.0,
+            control=True,
+        ),
+    )

@@ -37,8 +37,8 @@ def card(name: str, groups: Kernels, learned: dict[str, Learned], panel: str | N
         Picture(signed_png(MAGNIFICATION * (flip(correlated) - convolved), limit), "difference", MAGNIFICATION_LABEL),
     )
     alt = (
-        f"The kernel “{name}”, the one learned by convolution, the one learned by correlation, and the difference of the "
-        f"two after turning the latter by 180 degrees, magnified {MAGNIFICATION_LABEL}."
+        f"The kernel “{name}”, the one learned by convolution, the one learned by correlation, and the difference of "
+        f"the two after turning the latter by 180 degrees, magnified {MAGNIFICATION_LABEL}."
     )
     return strip(panel or name, alt, pictures, title=name)
 
@@ -49,20 +49,20 @@ def gallery(groups: Kernels, learned: dict[str, Learned], photograph: str) -> Fi
     return Figure(
         "gallery",
         "What the layers learned",
-        f"All from the photograph “{photograph}”. Green is positive, magenta negative, the page’s own colour zero; the "
-        "first three pictures of a card share a scale. Convolution recovers the kernel as it is, correlation recovers it "
-        "turned by 180°. “Difference” is what remains between the two after turning the latter back, magnified "
-        f"{MAGNIFICATION_LABEL}: rounding. The last four kernels are controls: two that equal their flip, where both "
-        "layers learn the same, and two whose flip is their negative, where the colours are exchanged.",
+        f"All from the photograph “{photograph}”. Green is positive, magenta negative, the page’s own colour zero; "
+        "the first three pictures of a card share a scale. Convolution recovers the kernel as it is, correlation "
+        "recovers it turned by 180°. “Difference” is what remains between the two after turning the latter back, "
+        f"magnified {MAGNIFICATION_LABEL}: rounding. The last four kernels are controls: two that equal their flip, "
+        "where both layers learn the same, and two whose flip is their negative, where the colours are exchanged.",
         tuple(card(name, groups, learned) for name in shown),
     )
 
 
 def orientation(groups: Kernels, learned: dict[str, Learned]) -> Figure:
     alt = (
-        "Scatter plot, one point for each kernel. Horizontal: relative distance between the kernel and its flip, 0 to 2. "
-        "Vertical: relative distance of the learned kernel from the true one. Kernels learned by convolution lie at zero, "
-        "those learned by correlation on the diagonal."
+        "Scatter plot, one point for each kernel. Horizontal: relative distance between the kernel and its flip, 0 "
+        "to 2. Vertical: relative distance of the learned kernel from the true one. Kernels learned by convolution "
+        "lie at zero, those learned by correlation on the diagonal."
     )
     kernels = np.stack([kernel for group in groups for kernel in group.values()])
     spread = [asymmetry(kernel) for kernel in kernels]
@@ -78,8 +78,8 @@ def orientation(groups: Kernels, learned: dict[str, Learned]) -> Figure:
         axes.set_ylabel("‖learned − k‖ / ‖k‖")
         axes.legend(loc="upper left")
     alt = (
-        "Distances during learning for both layers: to the kernel that each should find they fall to zero, to its flip "
-        "they level off well above zero."
+        "Distances during learning for both layers: to the kernel that each should find they fall to zero, to its "
+        "flip they level off well above zero."
     )
     with chart("distances", alt, (3.9, 3.0)) as (axes, distances):
         part = slice(len(groups.asymmetric))
@@ -96,11 +96,11 @@ def orientation(groups: Kernels, learned: dict[str, Learned]) -> Figure:
     return Figure(
         "orientation",
         "The two differ by exactly what the flip changes",
-        "First: each kernel, averaged over the photographs. What correlation learns is as far from the true kernel as the "
-        "kernel is from its own flip: not at all for symmetric kernels (0), about √2 for random ones, twice its norm for "
-        "antisymmetric ones (2). Second: distances during learning, for all asymmetric kernels on all photographs (line: "
-        "median; band: smallest to largest; the two conventions coincide). Each layer goes to its own orientation and "
-        "keeps away from the other.",
+        "First: each kernel, averaged over the photographs. What correlation learns is as far from the true kernel "
+        "as the kernel is from its own flip: not at all for symmetric kernels (0), about √2 for random ones, twice "
+        "its norm for antisymmetric ones (2). Second: distances during learning, for all asymmetric kernels on all "
+        "photographs (line: median; band: smallest to largest; the two conventions coincide). Each layer goes to "
+        "its own orientation and keeps away from the other.",
         (scatter.panel, distances.panel),
         width=400,
     )
@@ -117,7 +117,7 @@ def convergence(groups: Kernels, learned: dict[str, Learned], raw: dict[tuple[st
             whitened = result.right[..., : len(groups.asymmetric)]
             band(axes, whitened, COLORS[convention], "-", label="gradient descent, whitened")
             for (name, color), style in zip(RAW_COLORS.items(), ("--", "-."), strict=True):
-                band(axes, raw[convention, name].right, color, style, label=f"{name}, not whitened")
+                band(axes, raw[convention, name].right, color, style, label=f"{name}, as it is")
             axes.set_xscale("log")
             axes.set_yscale("log")
             log_axis(axes.xaxis)
@@ -125,15 +125,15 @@ def convergence(groups: Kernels, learned: dict[str, Learned], raw: dict[tuple[st
             axes.set_title(f"by {convention}")
             axes.set_xlabel("gradient step")
             axes.set_ylabel("relative error of the kernel")
-            axes.legend(loc="lower left", bbox_to_anchor=(0.44, 0.4), fontsize=7.5)
+            axes.legend(loc="center right", fontsize=8)
         panels.append(drawn.panel)
     return Figure(
         "convergence",
         "With and without whitening",
-        "Relative distance from the kernel that each convention should find (line: median over kernels and photographs; "
-        "band: smallest to largest). Whitened on both sides, the problem is so well conditioned that plain gradient "
-        "descent needs some twenty steps. On the photographs as they are, neither it nor Adam has arrived after a "
-        "thousand. The optimisers differ; the two conventions do not.",
+        "Relative distance from the kernel that each convention should find (line: median over kernels and "
+        "photographs; band: smallest to largest). Whitened on both sides, the problem is so well conditioned that "
+        "plain gradient descent needs some twenty steps. On the photographs as they are, neither it nor Adam has "
+        "arrived after a thousand. The optimisers differ; the two conventions do not.",
         tuple(panels),
         width=400,
     )
@@ -166,23 +166,23 @@ def views(
     truth = filtered(unseen, true)
     limits = (truth.min(), truth.max())
     tests = [photo(unseen, "unseen photograph", last), photo(truth, "true kernel", "by SciPy")]
-    for operation, label in ((signal.correlate, "learned kernel"), (signal.convolve, "the same, exchanged")):
+    for operation, label in ((signal.correlate, "learned kernel"), (signal.convolve, "exchanged")):
         output = np.asarray(operation(unseen.astype(kernel.dtype), kernel, mode="valid"))
         error = np.linalg.norm(output - truth) / np.linalg.norm(truth)
         tests.append(photo(output, label, f"error {scientific(error)}", limits))
     return Figure(
         "photographs",
         "What a layer sees, and what its kernel does elsewhere",
-        f"First: the pair from which the kernel “{APPLIED}” is learned, as it is and whitened. Second: the kernel learned "
-        f"from it by correlation is applied to the photograph “{last}”, which is not whitened and had no part in the "
-        "learning. Used by correlation, it does what the true kernel does by convolution. Used by convolution, it lights "
-        "the scene from the wrong side.",
+        f"First: the pair from which the kernel “{APPLIED}” is learned, as it is and whitened. Second: the kernel "
+        f"learned from it by correlation is applied to the photograph “{last}”, which is not whitened and had no "
+        "part in the learning. Used by correlation, it does what the true kernel does by convolution. Used by "
+        "convolution, it lights the scene from the wrong side.",
         (
             strip("pair", "A photograph and its filtered copy, and both whitened.", pair, side=100),
             strip(
                 "unseen",
-                "An unseen photograph, filtered with the true kernel, with the learned one (the same picture), and with "
-                "the learned one by the other operation (a different picture).",
+                "An unseen photograph, filtered with the true kernel, with the learned one (the same picture), and "
+                "with the learned one by the other operation (a different picture).",
                 tests,
                 side=100,
             ),
@@ -207,12 +207,13 @@ def conditioning(
         nearest = min(result.wrong[-1, index, part].min() for result in learned.values())
         numbers = [*(values[-1] / values[0] for values in spectra), *errors, nearest]
         rows.append((name, *map(scientific, numbers)))
-    credits = "; ".join(f"“{name}”: {PHOTOGRAPHS[name].credit}" for name in photographs)
+    sources = "; ".join(f"“{name}”: {PHOTOGRAPHS[name].credit}" for name in photographs)
     return Table(
         "Photograph by photograph",
-        "κ is the condition number of the least-squares problem (largest over smallest curvature). The errors are the "
-        "largest relative ones over the asymmetric kernels, by convolution to the kernel and by correlation to its flip; "
-        f"the last column is the smallest relative distance from the wrong orientation. Photographs: {credits}.",
+        "κ is the condition number of the least-squares problem (largest over smallest curvature). The errors are "
+        "the largest relative ones over the asymmetric kernels, by convolution to the kernel and by correlation to "
+        "its flip; the last column is the smallest relative distance from the wrong orientation. Photographs: "
+        f"{sources}.",
         ("photograph", "κ", "κ whitened", "error, convolution", "error, correlation", "from the wrong one"),
         tuple(rows),
     )

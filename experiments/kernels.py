@@ -5,7 +5,7 @@ All are `side` x `side`, float64, scaled to ||k|| = 1. `flip` turns a kernel by 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Kernels(NamedTuple):
     antisymmetric: dict[str, np.ndarray]
 
 
-def flip(kernel: np.ndarray) -> np.ndarray:
+def flip(kernel: Any) -> Any:
     """Reverse the last two axes, with NumPy: the experiments judge the library, so they do not ask it."""
     return kernel[..., ::-1, ::-1]
 
@@ -44,7 +44,7 @@ def asymmetry(kernel: np.ndarray) -> float:
 
 
 def collection(rng: np.random.Generator, random: int, side: int = 9) -> Kernels:
-    """Return the named kernels and `random` more with independent normal entries; raise if one is not what it claims."""
+    """Return the named kernels and `random` more with normal entries; raise if one is not what it says."""
     if side < 9:
         raise ValueError(f"side is {side}; the drawn kernels need at least 9")
     y, x = np.mgrid[:side, :side] - (side - 1) / 2

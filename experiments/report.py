@@ -21,8 +21,14 @@ SIGNS = {"<": "<", "<=": "≤", ">": ">", ">=": "≥", "==": "="}
 def inequality(claim: dict[str, Any]) -> str:
     """Write what was measured and what was required: '8.3×10⁻⁷ < 0.001'; a claim that fails is marked as such."""
     sign = SIGNS[claim["comparison"]]
-    text = f"{scientific(claim['measured'])} {sign} {scientific(claim['threshold'])}"
+    text = f"{scientific(claim['measured'])} {sign} {_threshold(claim['threshold'])}"
     return text if claim["holds"] else f"not {text}"
+
+
+def _threshold(value: float) -> str:
+    """Write a number that was chosen, without the digits that a measured one has."""
+    text = scientific(value)
+    return text.rstrip("0").rstrip(".") if "." in text and "×" not in text else text
 
 
 def page(results: dict[str, Any], out: Path) -> str:
@@ -80,8 +86,7 @@ def _verdict(results: dict[str, Any]) -> str:
 
 
 def _summary(entry: dict[str, Any], out: Path) -> str:
-    holds = all(claim["holds"] for claim in entry["claims"])
-    answer = entry["answer"] if holds else "Not answered: a claim fails. See below."
+    answer = _answer(entry)
     numbers = "".join(
         f"<div><dt>{escape(text)}</dt><dd>{escape(value)}</dd></div>" for value, text in entry["highlights"]
     )
@@ -94,6 +99,11 @@ def _summary(entry: dict[str, Any], out: Path) -> str:
 """
 
 
+def _answer(entry: dict[str, Any]) -> str:
+    failing = [claim["id"] for claim in entry["claims"] if not claim["holds"]]
+    return f"Not answered, for these claims fail: {', '.join(failing)}." if failing else entry["answer"]
+
+
 def _experiment(entry: dict[str, Any], out: Path) -> str:
     claims = "".join(_claim(claim) for claim in entry["claims"])
     figures = "".join(_figure(figure, out) for figure in entry["figures"])
@@ -102,7 +112,8 @@ def _experiment(entry: dict[str, Any], out: Path) -> str:
     return f"""<section id="{entry["name"]}" class="experiment">
 <p class="kicker">{escape(entry["name"])} · {entry["seconds"]:.0f} s</p>
 <h2>{escape(entry["question"])}</h2>
-<div class="prose">{paragraphs}</div>
+<p class="answer">{escape(_answer(entry))}</p>
+<details open class="prose"><summary>How it is measured</summary>{paragraphs}</details>
 <h3>Claims</h3>
 <ul class="claims">{claims}</ul>
 {figures}{tables}</section>

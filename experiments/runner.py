@@ -19,7 +19,7 @@ import jax
 
 import jaxconv
 from experiments import report
-from experiments.core import Context, Figure, NonFiniteError, Outcome, Panel, slug
+from experiments.core import Claim, Context, Figure, NonFiniteError, Outcome, Panel, slug
 
 DISTRIBUTIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-image", "scikit-learn", "matplotlib")
 
@@ -121,11 +121,16 @@ def _record(experiment: Experiment, outcome: Outcome, seconds: float, out: Path)
         "method": outcome.method,
         "seconds": round(seconds, 1),
         "highlights": [list(pair) for pair in outcome.highlights],
-        "claims": [asdict(claim) | {"holds": claim.holds} for claim in outcome.claims],
+        "claims": [_record_claim(claim) for claim in outcome.claims],
         "emblem": _save(outcome.emblem, experiment.name, out) if outcome.emblem else None,
         "figures": [_record_figure(figure, experiment.name, out) for figure in outcome.figures],
         "tables": [asdict(table) for table in outcome.tables],
     }
+
+
+def _record_claim(claim: Claim) -> dict[str, Any]:
+    fields = asdict(claim)
+    return {"id": fields.pop("name"), **fields, "holds": claim.holds}
 
 
 def _record_figure(figure: Figure, experiment: str, out: Path) -> dict[str, Any]:
