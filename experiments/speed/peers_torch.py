@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 
 from experiments.speed.operations import Direction, Operation, Signal, multiply_adds, operand_names
 from experiments.speed.peers import Way
