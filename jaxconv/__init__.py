@@ -5,11 +5,16 @@ The modules carry the names and the semantics of those that people know: `jaxcon
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxconv import lax, signal
 from jaxconv._flip import flip
 from jaxconv._report import plan
+
+if TYPE_CHECKING:
+    from jaxconv import nn
+
+    __version__: str
 
 __all__ = ["__version__", "flip", "lax", "nn", "plan", "signal"]
 
