@@ -23,7 +23,7 @@ from jaxconv._plan import Decision
 
 # A way whose call is shorter than this is repeated inside one call until that takes twice as long, as far as
 # MOST_REPEATS and the seconds of compilation allow.
-SHORT, MOST_REPEATS, COMPILE = 200e-6, 32, 1.5
+SHORT, MOST_REPEATS, COMPILE = 200e-6, 16, 0.6
 # OpenMP's threads spin for some milliseconds after each of torch's calls, and would slow down whoever comes next.
 PAUSES = {"torch": 0.012}
 # Multiply-adds a second of ways that go by the definition: what a call will take, roughly. One channel and layers.
@@ -41,14 +41,18 @@ class Effort:
     rivals
         Which of our own algorithms to measure beside the chosen one: those that the model takes to be at most this many
         times slower. None if 0.
+    patience
+        Caps that of the cases.
     """
 
     budget: float = 0.6
     rivals: float = 20.0
+    patience: float = 10.0
 
 
 def record(case: Case, direction: Direction, dtype: str, effort: Effort = Effort()) -> Record:
     """Measure one direction of a case in one dtype."""
+    case = dataclasses.replace(case, patience=min(case.patience, effort.patience))
     with jax.enable_x64(True):
         first, second = operands(case, direction, dtype)
         found, left_out = peers.ways(case.operation, direction), []
@@ -140,8 +144,11 @@ class _Ready:
         run: Callable[..., Any] = way.fn
         if way.traced:
             run, self.compile_seconds = _compiled(way.fn, arguments)
-        self.errors = exact.errors(way.read(_finished(run(*arguments))))
-        self.repeats = self._choose_repeats(run, arguments)
+        start = time.perf_counter()
+        result = _finished(run(*arguments))
+        long = time.perf_counter() - start > 100 * SHORT  # whatever a first call may take beside
+        self.errors = exact.errors(way.read(result))
+        self.repeats = 1 if long else self._choose_repeats(run, arguments)
         if self.repeats > 1 and way.traced:
             run, _ = _compiled(peers.repeated(way.fn, self.repeats), arguments)
             self.call = functools.partial(_call, run, arguments, 1)
@@ -150,13 +157,13 @@ class _Ready:
             self.call = functools.partial(_call, run, arguments, self.repeats)
 
     def _choose_repeats(self, run: Callable[..., Any], arguments: tuple[Any, Any]) -> int:
-        seconds = min(_seconds(run, arguments) for _ in range(2)) if _seconds(run, arguments) < 2 * SHORT else SHORT
+        seconds = min(_seconds(run, arguments) for _ in range(2))
         if seconds >= SHORT:
             return 1
         wanted = min(MOST_REPEATS, int(2 * SHORT / seconds) + 1)
         if self.compile_seconds is None:
             return wanted
-        if not np.issubdtype(np.asarray(arguments[0]).dtype, np.inexact):
+        if not jax.numpy.issubdtype(arguments[0].dtype, np.inexact):
             return 1  # nothing can be added to an integer that changes nothing
         return max(1, min(wanted, int(COMPILE / self.compile_seconds)))
 
