@@ -22,7 +22,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from tqdm import tqdm
 
-from experiments.speed import problems, timing
+from experiments.speed import machine, problems, timing
 from jaxconv import _cost
 from jaxconv._algorithms import REGISTRY, Algorithm
 from jaxconv._primitive import bind
@@ -150,7 +150,7 @@ def calibrate(count: int = 200, seed: int = 0) -> dict[str, Any]:
     return {
         "measured": {
             "date": dt.date.today().isoformat(),
-            "processor": _processor(),
+            "processor": machine.processor(),
             "cores": os.cpu_count(),
             "jax": jax.__version__,
             "python": platform.python_version(),
@@ -160,15 +160,6 @@ def calibrate(count: int = 200, seed: int = 0) -> dict[str, Any]:
         "median_factor": errors,
         "seconds": constants,
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def write(path: Path, data: dict[str, Any]) -> None:
