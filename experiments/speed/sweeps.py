@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from experiments.speed import problems
 from experiments.speed.cases import Case
 from experiments.speed.operations import Layer, Mode, Operation, Signal, by, elements, multiply_adds, same, transposed
+from jaxconv._spec import dilated
 
 FLOATS = ("float32", "float64")
 
@@ -31,9 +31,13 @@ KINDS = {
     "transposed": "transposed",
     "models": "models",
 }
+# What the layers of a group have, of which a draw may have nothing by chance.
+STEPS = {"dilated": "rhs_dilation", "strided": "strides", "transposed": "lhs_dilation"}
 # Limits of the race, so that its slowest peers take some seconds, and its fastest results not only overheads.
 RACE_MULTIPLY_ADDS = (3e5, 5e8)
 RACE_ELEMENTS = 3e6
+# How many of its layers have no padding.
+UNPADDED = 0.3
 
 
 def sweeps() -> list[Case]:
@@ -156,9 +160,13 @@ def _models() -> Iterator[Case]:
     ]
     for layer, dtypes in samples:
         yield Case(
-            _name("per-sample", layer), "per-sample", layer, directions=("kernel",), dtypes=dtypes,
+            _name("per-sample", layer),
+            "per-sample",
+            layer,
+            directions=("kernel",),
+            dtypes=dtypes,
             quick=layer is samples[0][0],
-        )  # fmt: skip
+        )
 
 
 def race(seed: int = RACE_SEED, shapes: int = RACE_SHAPES) -> list[Case]:
@@ -172,11 +180,20 @@ def race(seed: int = RACE_SEED, shapes: int = RACE_SHAPES) -> list[Case]:
             low, high = RACE_MULTIPLY_ADDS
             if not low <= multiply_adds(operation) <= high or elements(operation) > RACE_ELEMENTS:
                 continue
+            if group in STEPS and not _steps(operation, STEPS[group]):
+                continue
             found += 1
             name = f"race-{kind.replace(' ', '-')}-{found}"
             dtypes = FLOATS if group in ("1-D", "2-D", "3-D") else ("float32",)
             cases.append(Case(name, group, operation, dtypes=dtypes, source="race", quick=found == 1))
     return cases
+
+
+def _steps(operation: Operation, name: str) -> bool:
+    """Whether a step is larger than 1 on an axis that has several taps."""
+    if not isinstance(operation, Layer):
+        return False
+    return any(step > 1 and taps > 1 for step, taps in zip(getattr(operation, name), operation.taps, strict=True))
 
 
 def _random(rng: np.random.Generator, kind: str) -> Operation:
@@ -195,10 +212,10 @@ def _random(rng: np.random.Generator, kind: str) -> Operation:
         padding = transposed(taps, tuple((k - d) // 2 for k, d in zip(taps, step, strict=True)))
     else:
         padding = same(taps, spec.rhs_dilation)
-        if rng.uniform() < 0.3 and all(math.prod(pair) >= 0 for pair in padding):
-            reaches = [(k - 1) * d + 1 for k, d in zip(taps, spec.rhs_dilation, strict=True)]
-            if all(n >= reach for n, reach in zip(size, reaches, strict=True)):
-                padding = ((0, 0),) * len(size)
+        reaches = [dilated(k, d) for k, d in zip(taps, spec.rhs_dilation, strict=True)]
+        fits = all(n >= reach for n, reach in zip(size, reaches, strict=True))
+        if rng.uniform() < UNPADDED and fits:
+            padding = ((0, 0),) * len(size)
     layer = Layer(
         drawn.batch,
         size,
