@@ -192,8 +192,9 @@ def test_record_of_a_case(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [reason.split(":")[0] for reason in record.left_out] == ["jax scipy.signal.convolve", "jax numpy.convolve"]
 
 
-def test_loop() -> None:
-    case = loops.LoopCase("tiny", "training", Signal((16,), (3,), "same"))
+@pytest.mark.parametrize("what", ["forward", "training"])
+def test_loop(what) -> None:
+    case = loops.LoopCase("tiny", what, Signal((16,), (3,), "same"))
     (loop,) = loops.measure(case, "float32", budget=0.0, algorithms=False)
     assert loop.method == "auto"
     assert min(loop.outside, loop.inside, loop.jax_outside, loop.jax_inside) > 0

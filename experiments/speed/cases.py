@@ -71,6 +71,10 @@ class Case:
             raise ValueError(f"unknown group {self.group!r} of case {self.name!r}: choose one of {', '.join(GROUPS)}")
 
 
+class UnknownCaseError(ValueError):
+    """A name that no case has."""
+
+
 @functools.cache
 def registry() -> dict[str, Case]:
     """Return all cases by name."""
@@ -88,7 +92,7 @@ def select(names: Sequence[str]) -> list[Case]:
 
     Raises
     ------
-    ValueError
+    UnknownCaseError
         If nothing has one of the names.
     """
     chosen: set[str] = set()
@@ -101,6 +105,6 @@ def select(names: Sequence[str]) -> list[Case]:
         if not found:
             close = difflib.get_close_matches(name, registry(), n=3, cutoff=0.3)
             hint = f"; did you mean {' or '.join(close)}?" if close else ""
-            raise ValueError(f"no case is named {name!r}{hint} (--list shows all)")
+            raise UnknownCaseError(f"no case is named {name!r}{hint} (--list shows all)")
         chosen |= found
     return [case for case in registry().values() if case.name in chosen]

@@ -61,6 +61,7 @@ _CALIBRATE = "Fit the constants of the planner's cost model to measured times."
 
 def _speed(options: argparse.Namespace) -> int:
     from experiments.speed import run
+    from experiments.speed.cases import UnknownCaseError
 
     try:
         if options.list:
@@ -73,7 +74,7 @@ def _speed(options: argparse.Namespace) -> int:
             runs = options.runs or (RUNS if full else 1)
             dtypes = tuple(options.dtype)
             run.run(options.names, quick=options.quick, dtypes=dtypes, runs=runs, results=RESULTS, out=out)
-    except ValueError as error:
+    except UnknownCaseError as error:
         print(error, file=sys.stderr)
         return UNUSABLE
     return DONE

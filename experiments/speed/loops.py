@@ -36,10 +36,11 @@ class LoopCase:
     operation: Operation
     layers: int = 1
     issue: str = ""
+    quick: bool = False
 
 
 CASES = (
-    LoopCase("loop-signal", "forward", Signal((100_000,), (64,), "same")),
+    LoopCase("loop-signal", "forward", Signal((100_000,), (64,), "same"), quick=True),
     LoopCase("loop-image", "forward", Signal((256, 256), (7, 7), "same")),
     LoopCase("loop-layer", "forward", Layer(8, (28, 28), 32, 32, (3, 3))),
     LoopCase("loop-sequence", "forward", Layer(8, (1024,), 64, 64, (3,), channels_last=False)),
@@ -49,7 +50,7 @@ CASES = (
     LoopCase("loop-depthwise", "forward", Layer(8, (28, 28), 64, 64, (3, 3), groups=64)),
     LoopCase("loop-dilated", "forward", Layer(4, (32, 32), 16, 16, (3, 3), rhs_dilation=(2, 2))),
     LoopCase("loop-training-signal", "training", Signal((30_000,), (64,), "same")),
-    LoopCase("loop-training-layers", "training", Layer(8, (28, 28), 32, 32, (3, 3)), layers=2),
+    LoopCase("loop-training-layers", "training", Layer(8, (28, 28), 32, 32, (3, 3)), layers=2, quick=True),
 )
 
 
@@ -78,7 +79,7 @@ def _loop(
     return Loop(case.name, case.what, name, dtype, outside, inside, jax_outside, jax_inside)  # type: ignore[arg-type]
 
 
-def _outside(step: Step, carry: Any, constants: tuple[jax.Array, ...]) -> Callable[[], None]:
+def _outside(step: Step, carry: Any, constants: tuple[jax.Array, ...]) -> Callable[[], Any]:
     compiled = jax.jit(step).lower(carry, *constants).compile()
 
     def call() -> None:
@@ -90,12 +91,12 @@ def _outside(step: Step, carry: Any, constants: tuple[jax.Array, ...]) -> Callab
     return call
 
 
-def _inside(step: Step, carry: Any, constants: tuple[jax.Array, ...]) -> Callable[[], None]:
+def _inside(step: Step, carry: Any, constants: tuple[jax.Array, ...]) -> Callable[[], Any]:
     def run(value: Any, *constants: jax.Array) -> Any:
         return lax.scan(lambda value, _: (step(value, *constants), None), value, None, length=STEPS)[0]
 
     compiled = jax.jit(run).lower(carry, *constants).compile()
-    return lambda: jax.block_until_ready(compiled(carry, *constants)) and None
+    return lambda: jax.block_until_ready(compiled(carry, *constants))
 
 
 def _operands(case: LoopCase, dtype: str) -> tuple[Any, tuple[jax.Array, ...]]:

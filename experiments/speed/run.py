@@ -52,7 +52,7 @@ def run(names: Sequence[str], *, quick: bool, dtypes: tuple[str, ...], runs: int
 
     Raises
     ------
-    ValueError
+    UnknownCaseError
         If a name is unknown.
     """
     others = [name for name in OTHERS if name in names] if names else list(OTHERS)
@@ -121,7 +121,7 @@ def _task(record: Record) -> Task:
 def _measure_others(names: Sequence[str], quick: bool, found: Results, file: TextIO) -> None:
     if "loops" in names:
         dtypes = ("float32",) if quick else ("float32", "float64")
-        chosen = [(case, dtype) for case in loops.CASES for dtype in dtypes]
+        chosen = [(case, dtype) for case in loops.CASES if case.quick or not quick for dtype in dtypes]
         for case, dtype in tqdm(chosen, desc="loops", unit="case"):
             budget = (QUICK if quick else FULL).budget
             for loop in loops.measure(case, dtype, budget, algorithms=not quick):

@@ -13,6 +13,7 @@ from experiments.speed.operations import Layer, Mode, Operation, Signal, by, ele
 from jaxconv._spec import dilated
 
 FLOATS = ("float32", "float64")
+SINGLE = ("float32",)
 
 # The race: random shapes of each kind, from a seed that the calibration does not use.
 RACE_SEED = 20_260
@@ -53,17 +54,17 @@ def _one_channel() -> Iterator[Case]:
     }
     for n, sizes in lengths.items():
         for k in sizes:
-            operation = Signal((n,), (k,))
-            yield Case(f"signal-{n}x{k}", "1-D", operation, dtypes=FLOATS, quick=n == 30_000 and k in (16, 256))
+            operation, dtypes = Signal((n,), (k,)), FLOATS if n > 1_000 else SINGLE
+            yield Case(f"signal-{n}x{k}", "1-D", operation, dtypes=dtypes, quick=n == 30_000 and k in (16, 256))
     sides = {128: (3, 7, 15, 31), 512: (3, 7, 15, 31, 63), 2048: (3, 7, 15)}
     for n, sizes in sides.items():
         for k in sizes:
-            operation = Signal((n, n), (k, k), "same")
-            yield Case(f"image-{n}x{k}", "2-D", operation, dtypes=FLOATS, quick=n == 512 and k in (3, 15))
+            operation, dtypes = Signal((n, n), (k, k), "same"), FLOATS if n == 512 else SINGLE
+            yield Case(f"image-{n}x{k}", "2-D", operation, dtypes=dtypes, quick=n == 512 and k in (3, 15))
     for n, sizes in {32: (3, 5, 9), 96: (3, 5, 9)}.items():
         for k in sizes:
-            operation = Signal((n,) * 3, (k,) * 3, "same")
-            yield Case(f"volume-{n}x{k}", "3-D", operation, dtypes=FLOATS, quick=(n, k) == (32, 5))
+            operation, dtypes = Signal((n,) * 3, (k,) * 3, "same"), FLOATS if n == 32 else SINGLE
+            yield Case(f"volume-{n}x{k}", "3-D", operation, dtypes=dtypes, quick=(n, k) == (32, 5))
 
 
 def _layers() -> Iterator[Case]:
@@ -119,7 +120,7 @@ def _layers() -> Iterator[Case]:
     for group, operations in rows.items():
         for operation, dtypes in operations:
             quick = operation is operations[0][0] or (group == "dense" and operation is operations[3][0])
-            yield Case(_name(group, operation), group, operation, dtypes=dtypes or ("float32",), quick=quick)
+            yield Case(_name(group, operation), group, operation, dtypes=dtypes or SINGLE, quick=quick)
 
 
 def _transposed(
@@ -155,8 +156,8 @@ def _models() -> Iterator[Case]:
     samples = [
         (Layer(1, (64,), 1, 16, (64,), models=16), FLOATS),
         (Layer(1, (64,), 1, 16, (64,), models=64), FLOATS),
-        (Layer(1, (28, 28), 1, 32, (3, 3), models=32), ("float32",)),
-        (Layer(1, (14, 14), 16, 32, (3, 3), models=32), ("float32",)),
+        (Layer(1, (28, 28), 1, 32, (3, 3), models=32), SINGLE),
+        (Layer(1, (14, 14), 16, 32, (3, 3), models=32), SINGLE),
     ]
     for layer, dtypes in samples:
         yield Case(
@@ -184,7 +185,7 @@ def race(seed: int = RACE_SEED, shapes: int = RACE_SHAPES) -> list[Case]:
                 continue
             found += 1
             name = f"race-{kind.replace(' ', '-')}-{found}"
-            dtypes = FLOATS if group in ("1-D", "2-D", "3-D") else ("float32",)
+            dtypes = FLOATS if group in ("1-D", "2-D", "3-D") else SINGLE
             cases.append(Case(name, group, operation, dtypes=dtypes, source="race", quick=found == 1))
     return cases
 

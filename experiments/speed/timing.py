@@ -35,12 +35,12 @@ def interleaved(
     """Time calls in turn, round after round, each round in another order, so that all meet the same disturbances.
 
     Every call is timed as often as `FEWEST` says, then until its share of the `budget`, in seconds, is spent. `pauses`
-    are the seconds to wait after each, while threads of its library still spin.
+    are the seconds to wait after each, while threads of its library still spin; they count as spent.
     """
     rng = np.random.default_rng(seed)
     times: list[list[float]] = [[] for _ in calls]
     share = budget / max(len(calls), 1)
-    while waiting := [i for i, t in enumerate(times) if _wants_more(t, share)]:
+    while waiting := [i for i, t in enumerate(times) if _wants_more(t, share - pauses[i] * len(t))]:
         for i in rng.permutation(waiting):
             start = time.perf_counter()
             calls[i]()
