@@ -75,7 +75,7 @@ class Claim:
         """Claim something of all entries of an array whose axes have labels; the least favourable one decides."""
         smallest = comparison.startswith(">")
         measured, where = extreme(values, *axes, smallest=smallest)
-        detail = f"{'Smallest' if smallest else 'Largest'}: {where}."
+        detail = f"{'Smallest' if smallest else 'Largest'}: {where}." if np.ptp(values) else "The same everywhere."
         return cls(name, statement, measured, comparison, threshold, detail, control)
 
     @property

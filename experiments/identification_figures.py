@@ -132,7 +132,7 @@ def convergence(groups: Kernels, learned: dict[str, Learned], raw: dict[tuple[st
         "With and without whitening",
         "Relative distance from the kernel that each convention should find (line: median over kernels and "
         "photographs; band: smallest to largest). Whitened on both sides, the problem is so well conditioned that "
-        "plain gradient descent needs some twenty steps. On the photographs as they are, neither it nor Adam has "
+        "plain gradient descent needs some twenty steps. On the photograph “gravel” as it is, neither it nor Adam has "
         "arrived after a thousand. The optimisers differ; the two conventions do not.",
         tuple(panels),
         width=400,
@@ -165,7 +165,7 @@ def views(
     kernel = learned["correlation"].kernels[0, index]
     truth = filtered(unseen, true)
     limits = (truth.min(), truth.max())
-    tests = [photo(unseen, "unseen photograph", last), photo(truth, "true kernel", "by SciPy")]
+    tests = [photo(unseen, "unseen", last), photo(truth, "true kernel", "by SciPy")]
     for operation, label in ((signal.correlate, "learned kernel"), (signal.convolve, "exchanged")):
         output = np.asarray(operation(unseen.astype(kernel.dtype), kernel, mode="valid"))
         error = np.linalg.norm(output - truth) / np.linalg.norm(truth)
