@@ -169,6 +169,7 @@ def test_half_precision_is_only_for_storage(dtype, count, method):
         Case("many-ones", (count + 9000,), (count,)),
         Case("spread-ones", (2 * count,), (count,), rhs_dilation=2),
         Case("ones-in-a-volume", (1, 1, count), (1, 1, count)),
+        Case("ones-across-channels", (6,), (1,), c=count, o=2),
     ]
     case = next(case for case in cases if can(method, case, dtype))
     x, w = np.ones(case.x_shape, dtype_of(dtype)), np.ones(case.w_shape, dtype_of(dtype))

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +48,17 @@ class Sample:
     seconds: float
 
 
-def measure(count: int, dtype: str, seed: int, budget: float = 0.05) -> list[Sample]:
-    """Time every algorithm on `count` random problems, and rare ones on as many more as give them `FEWEST` samples."""
+def measure(count: int, dtype: str, seed: int, algorithms: Sequence[Algorithm], budget: float = 0.05) -> list[Sample]:
+    """Time algorithms on `count` random problems, and rare ones on as many more as give them `FEWEST` samples."""
     rng = np.random.default_rng(seed)
     samples: list[Sample] = []
     with tqdm(total=count, desc=dtype, unit="problem") as bar:
         for problem in itertools.islice(problems.draw(rng, np.dtype(dtype)), count):
-            samples += _measure_problem(rng, problem, list(REGISTRY.values()), budget)
+            samples += _measure_problem(rng, problem, algorithms, budget)
             bar.update()
-        for problem in problems.draw(rng, np.dtype(dtype), kinds=("signal",)):
+        for problem in problems.draw(rng, np.dtype(dtype)):
             taken = Counter(sample.algorithm for sample in samples)
-            rare = [a for a in REGISTRY.values() if a.inner is None and taken[a.name] < FEWEST]
+            rare = [a for a in algorithms if taken[a.name] < FEWEST]
             if not rare:
                 return samples
             samples += _measure_problem(rng, problem, rare, budget)
@@ -65,10 +66,10 @@ def measure(count: int, dtype: str, seed: int, budget: float = 0.05) -> list[Sam
 
 
 def _measure_problem(
-    rng: np.random.Generator, problem: Problem, algorithms: list[Algorithm], budget: float
+    rng: np.random.Generator, problem: Problem, algorithms: Sequence[Algorithm], budget: float
 ) -> list[Sample]:
     dtype = problem.dtype
-    algorithms = [a for a in algorithms if a.inner is None and a.supports(problem) is None]
+    algorithms = [a for a in algorithms if a.supports(problem) is None]
     algorithms = [a for a in algorithms if _cost.seconds(a.cost(problem), a.name, "cpu", dtype) <= SLOWEST]
     if not algorithms:
         return []
@@ -128,40 +129,45 @@ def fit(samples: list[Sample], algorithm: Algorithm) -> tuple[dict[str, float], 
     return constants, float(np.exp(np.median(np.abs(residual(best.x)))))
 
 
-def calibrate(count: int = 200, seed: int = 0) -> dict[str, Any]:
-    """Measure and fit; return what the planner reads."""
+def calibrate(count: int = 200, seed: int = 0, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Measure and fit all algorithms, or those named; return what the planner reads of them."""
+    measured = [a for a in REGISTRY.values() if a.inner is None and a.name in (names or REGISTRY)]
     constants: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     errors: dict[str, dict[str, float]] = defaultdict(dict)
     with jax.enable_x64(True):
         for number, dtype in enumerate(DTYPES):
-            samples = measure(count, dtype, seed * len(DTYPES) + number)
-            for name, algorithm in REGISTRY.items():
+            samples = measure(count, dtype, seed * len(DTYPES) + number, measured)
+            for algorithm in measured:
+                name = algorithm.name
                 mine = [sample for sample in samples if sample.algorithm == name]
-                if algorithm.inner is not None:
-                    continue
                 constants[name][dtype], errors[name][dtype] = fit(mine, algorithm)
                 print(f"{name:10} {dtype:10} {len(mine):4} samples, typically off by {errors[name][dtype]:.2f}")
+            if names:
+                continue
             for name, algorithm in REGISTRY.items():
                 if algorithm.inner is not None:
                     # It only moves data, as the slowest of the fitted ones does that.
                     constants[name][dtype] = {
                         "bytes": max(c[dtype].get("bytes", 0.0) for c in constants.values() if dtype in c)
                     }
+    provenance = {
+        "date": dt.date.today().isoformat(),
+        "processor": machine.processor(),
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "problems": count,
+        "seed": seed,
+    }
     return {
-        "measured": {
-            "date": dt.date.today().isoformat(),
-            "processor": machine.processor(),
-            "cores": os.cpu_count(),
-            "jax": jax.__version__,
-            "python": platform.python_version(),
-            "problems": count,
-            "seed": seed,
-        },
+        "measured": {algorithm.name: provenance for algorithm in measured},
         "median_factor": errors,
         "seconds": constants,
     }
 
 
 def write(path: Path, data: dict[str, Any]) -> None:
-    """Write the constants to a file."""
-    path.write_text(json.dumps(data, indent=2) + "\n")
+    """Write the constants to a file; those that it has of other algorithms remain."""
+    old = json.loads(path.read_text()) if path.is_file() else {}
+    merged = {key: old.get(key, {}) | new for key, new in data.items()}
+    path.write_text(json.dumps(merged, indent=2) + "\n")

@@ -49,6 +49,13 @@ def register(commands: Any) -> None:
     )
     calibrate.add_argument("--count", type=int, default=200, help="random problems for each dtype (default: 200)")
     calibrate.add_argument("--seed", type=int, default=0, help="seed of the problems (default: 0)")
+    calibrate.add_argument(
+        "--algorithm",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="fit this one only, again for more; the constants of the others stay as they are",
+    )
     calibrate.add_argument("--out", type=Path, default=CONSTANTS, help=f"file of the constants (default: {CONSTANTS})")
     calibrate.set_defaults(handler=_calibrate)
 
@@ -82,7 +89,12 @@ def _speed(options: argparse.Namespace) -> int:
 
 def _calibrate(options: argparse.Namespace) -> int:
     from experiments.speed import calibrate
+    from jaxconv._algorithms import REGISTRY
 
-    calibrate.write(options.out, calibrate.calibrate(options.count, options.seed))
+    fitted = [name for name, algorithm in REGISTRY.items() if algorithm.inner is None]
+    if unknown := sorted(set(options.algorithm) - set(fitted)):
+        print(f"no constants to fit for {', '.join(unknown)}: choose among {', '.join(fitted)}", file=sys.stderr)
+        return UNUSABLE
+    calibrate.write(options.out, calibrate.calibrate(options.count, options.seed, options.algorithm))
     print(f"wrote {options.out}")
     return DONE

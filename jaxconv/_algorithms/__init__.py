@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 
-from jaxconv._algorithms import fft, lags, overlap, planes, polyphase, shift, toeplitz, xla
+from jaxconv._algorithms import fft, lags, matmul, overlap, planes, polyphase, shift, toeplitz, xla
 from jaxconv._cost import Cost
 from jaxconv._spec import Problem
 
@@ -67,6 +67,7 @@ def register(algorithm: Algorithm) -> None:
 
 register(Algorithm("xla", "XLA's own convolution", xla.supports, xla.cost, xla.run))
 register(Algorithm("shift", "sum of shifted slices", shift.supports, shift.cost, shift.run))
+register(Algorithm("matmul", "matrix products over windows", matmul.supports, matmul.cost, matmul.run))
 register(
     Algorithm(
         "polyphase",

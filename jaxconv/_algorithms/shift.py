@@ -2,8 +2,8 @@
 
 ``y[m] = sum_k w[k] x[m * stride + k * rhs_dilation]`` is written out as one term for each tap (and input channel), each
 a strided slice of the padded input times a scalar, which XLA fuses into a single vectorised loop over the outputs.
-Where there are fewer outputs than taps, as in the kernel gradient of a long signal, the roles change: one contraction
-over a window for each output.
+Where there are fewer outputs than taps, as in the kernel gradient of a long signal, the roles change: one sum over a
+window for each output. (With channels to contract these are matrix products: see `jaxconv._algorithms.matmul`.)
 
 Cost: every multiply-add of the definition but none of im2col's traffic. The terms are unrolled in the program, so that
 their number is bounded: the time to compile grows with it.
@@ -12,20 +12,18 @@ Error: that of a sum of N products, ``|error| <= (N + 1) eps (|w| * |x|)`` eleme
 of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float32; integers wrap modulo their range.
 """
 
-import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
-import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from jaxconv._algorithms import _windows
 from jaxconv._cost import Cost, direct_error
 from jaxconv._dtypes import accumulation_dtype
-from jaxconv._spec import Problem, dilated
+from jaxconv._spec import Problem
 
 MAX_TERMS = 256
 MAX_WINDOWS = 64
@@ -41,7 +39,8 @@ def _terms(problem: Problem) -> int:
 
 def _over_outputs(problem: Problem) -> bool:
     """Whether to unroll the outputs rather than the taps."""
-    return problem.outputs <= MAX_WINDOWS and problem.outputs < _terms(problem)
+    single = problem.batch * problem.out_channels == 1
+    return single and problem.outputs <= MAX_WINDOWS and problem.outputs < _terms(problem)
 
 
 def supports(problem: Problem) -> str | None:
@@ -49,19 +48,19 @@ def supports(problem: Problem) -> str | None:
     if _over_outputs(problem) or _terms(problem) <= MAX_TERMS:
         return None
     terms, outputs = _terms(problem), problem.outputs
-    return f"would unroll {terms} terms (at most {MAX_TERMS}) or {outputs} outputs (at most {MAX_WINDOWS})"
+    return (
+        f"would unroll {terms} terms (at most {MAX_TERMS}), or {outputs} outputs (at most {MAX_WINDOWS}, of a single "
+        "channel)"
+    )
 
 
 def cost(problem: Problem) -> Cost:
     """Return the cost of the unrolled form that `run` takes."""
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     outputs = problem.groups * problem.batch * problem.out_channels * problem.outputs
-    padded = problem.groups * problem.batch * problem.in_channels
-    for size, dilation, pads in zip(problem.input_shape, problem.spec.lhs_dilation, problem.spec.padding, strict=True):
-        padded *= dilated(size, dilation) + sum(pads)
+    padded = _windows.padded_size(problem)
     if _over_outputs(problem):
-        sums = "window sums" if problem.batch * problem.out_channels == 1 else "window products"
-        terms = {"windows": problem.outputs, sums: problem.multiply_adds}
+        terms = {"windows": problem.outputs, "window sums": problem.multiply_adds}
         partial = problem.outputs * math.prod(problem.w_shape) // MAX_BLOCKS
     else:
         terms = {"sums" if problem.out_channels == 1 else "outer sums": problem.multiply_adds}
@@ -77,63 +76,24 @@ def cost(problem: Problem) -> Cost:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Layout:
-    """Where the axes (group, batch, channel, *spatial) stand in the arrays that are computed with."""
-
-    order: tuple[int, ...]
-
-    @property
-    def spatial(self) -> tuple[int, ...]:
-        return tuple(self.order.index(axis) for axis in range(3, len(self.order)))
-
-    def undo(self, array: jax.Array) -> jax.Array:
-        return array.transpose(tuple(np.argsort(self.order).tolist()))
-
-
-def _layout(problem: Problem) -> _Layout:
+def _layout(problem: Problem) -> _windows.Layout:
     spatial = tuple(range(3, 3 + problem.spec.ndim))
     orders = {
         "channels_first": (0, 1, 2, *spatial),
         "channels_last": (1, *spatial, 0, 2),
         "batch_last": (2, *spatial, 0, 1),
     }
-    return _Layout(orders[problem.spec.layout])
-
-
-def _padded(problem: Problem, x: jax.Array, layout: _Layout) -> jax.Array:
-    config = [(0, 0, 0)] * 3
-    config += [(*p, d - 1) for p, d in zip(problem.spec.padding, problem.spec.lhs_dilation, strict=True)]
-    x = x.transpose(layout.order)
-    if not any(any(c) for c in config):
-        return x
-    return lax.pad(x, jnp.zeros((), x.dtype), [config[axis] for axis in layout.order])
-
-
-def _window(
-    x: jax.Array, layout: _Layout, start: Sequence[int], shape: Sequence[int], steps: Sequence[int]
-) -> jax.Array:
-    """Slice the spatial axes: ``shape`` samples from ``start``, ``steps`` apart."""
-    begin, end, stride = [0] * x.ndim, list(x.shape), [1] * x.ndim
-    for axis, first, size, step in zip(layout.spatial, start, shape, steps, strict=True):
-        begin[axis], end[axis], stride[axis] = first, first + dilated(size, step), step
-    return lax.slice(x, begin, end, stride)
-
-
-def _positions(shape: tuple[int, ...]) -> itertools.product:
-    return itertools.product(*map(range, shape))
+    return _windows.Layout(orders[problem.spec.layout])
 
 
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
-    spec = problem.spec
     layout = _layout(problem)
-    x = _padded(problem, x, layout)
-    channel = layout.order.index(2)
-    weight_shape = (problem.groups, 1, problem.out_channels, *(1,) * spec.ndim)
+    x = _windows.padded(problem, x, layout)
+    _, _, channel = layout.group_batch_channel
+    weight_shape = (problem.groups, 1, problem.out_channels, *(1,) * problem.spec.ndim)
     terms = []
-    for k in _positions(problem.kernel_shape):
-        start = [i * d for i, d in zip(k, spec.rhs_dilation, strict=True)]
-        window = _window(x, layout, start, problem.output_shape, spec.strides)
+    for k in _windows.positions(problem.kernel_shape):
+        window = _windows.of_tap(problem, x, layout, k)
         for c in range(problem.in_channels):
             weight = w[(..., c, *k)].reshape(weight_shape).transpose(layout.order)
             terms.append(lax.slice_in_dim(window, c, c + 1, axis=channel) * weight)
@@ -141,24 +101,15 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
-    spec = problem.spec
     layout = _layout(problem)
-    x, w = _padded(problem, x, layout), w.transpose(layout.order)
-    windows = []
-    for m in _positions(problem.output_shape):
-        start = [i * s for i, s in zip(m, spec.strides, strict=True)]
-        windows.append(_window(x, layout, start, problem.kernel_shape, spec.rhs_dilation))
-    channels_like = [layout.order.index(axis) for axis in range(3)]
-    if problem.batch * problem.out_channels == 1:
-        summed = (channels_like[2], *layout.spatial)
-        partial = jnp.stack([_partial_sum(window * w, min(summed)) for window in windows])
-        total = jnp.sum(partial, axis=[1 + axis for axis in summed])
-        return total.reshape(problem.outputs, problem.groups).T.reshape(problem.y_shape)
-    group, _, channel = channels_like
-    contracted = (channel, *layout.spatial)
-    dimensions = ((contracted, contracted), ((group,), (group,)))
-    sums = [lax.dot_general(window, w, dimensions, precision=spec.precision) for window in windows]
-    return jnp.stack(sums, axis=-1).reshape(problem.y_shape)
+    x, w = _windows.padded(problem, x, layout), w.transpose(layout.order)
+    _, _, channel = layout.group_batch_channel
+    summed = (channel, *layout.spatial)
+    outputs = _windows.positions(problem.output_shape)
+    products = (_windows.of_output(problem, x, layout, m) * w for m in outputs)
+    partial = jnp.stack([_partial_sum(product, min(summed)) for product in products])
+    total = jnp.sum(partial, axis=[1 + axis for axis in summed])
+    return total.reshape(problem.outputs, problem.groups).T.reshape(problem.y_shape)
 
 
 def _partial_sum(array: jax.Array, axis: int) -> jax.Array:

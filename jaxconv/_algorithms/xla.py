@@ -3,7 +3,9 @@
 The convolution is always emitted channels-last (NHWC, HWIO, NHWC), adjoints included: inside a loop body XLA on CPU
 sends any other layout to a naive implementation that is 20 to 100 times slower (jax issue 12868). A few groups, which
 is what `vmap` over both operands makes, are unrolled into separate convolutions, since XLA's grouped convolution on CPU
-is several times slower than those; many groups with enough work in each are looped over.
+is several times slower than those; many groups with enough work in each are looped over. Where the kernel has more
+samples than the input, which padding makes possible, the padding is a step of its own: otherwise XLA exchanges the two,
+into a form with a reversed window that it then computes in that naive implementation.
 
 Cost: every multiply-add of the definition, those that meet padding or inserted zeros included, and im2col's traffic.
 
@@ -96,10 +98,13 @@ def _channels_last(problem: Problem, x: jax.Array, w: jax.Array, groups: int) ->
     if is_complex(accumulator):
         x, w = x.astype(accumulator), w.astype(accumulator)
     padding, lhs_dilation = spec.padding, spec.lhs_dilation
-    if not all(is_static(amount) for pair in padding for amount in pair):
-        # `conv_general_dilated` takes no symbols for padding, `pad` does.
+    # `conv_general_dilated` takes no symbols for padding, `pad` does.
+    symbolic = not all(is_static(amount) for pair in padding for amount in pair)
+    if symbolic or (problem.static and problem.taps > math.prod(problem.input_shape)):
         amounts = [(*pair, dilation - 1) for pair, dilation in zip(padding, lhs_dilation, strict=True)]
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *amounts, (0, 0, 0)])
+        # Without it XLA would make the padding a part of the convolution again.
+        x = lax.optimization_barrier(x)
         padding, lhs_dilation = ((0, 0),) * spec.ndim, (1,) * spec.ndim
     y = lax.conv_general_dilated(
         x,
@@ -122,13 +127,13 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     ndim = spec.ndim
     if spec.convention == "convolution":
         w = lax.rev(w, tuple(range(3, 3 + ndim)))
-    axes = tuple(range(ndim))
     if not is_static(problem.groups):
         raise ValueError(
             f"the number of groups is symbolic ({problem.groups}): `vmap` over both operands of a convolution "
             "cannot be exported with a symbolic batch size; export it with a fixed one, or loop over pairs with "
             "jax.lax.map"
         )
+    axes = tuple(range(ndim))
     if _unrolled(problem) or _looped(problem) or problem.groups == 1:
         xs = x.transpose(0, 1, *(3 + a for a in axes), 2)
         ws = w.transpose(0, *(3 + a for a in axes), 2, 1)

@@ -1,0 +1,79 @@
+"""Windows of a padded input, for the algorithms that write out the sum over taps or over outputs."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from jaxconv._spec import Problem, dilated
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the axes (group, batch, channel, *spatial) stand in the arrays that are computed with."""
+
+    order: tuple[int, ...]
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The spatial axes."""
+        return tuple(self.order.index(axis) for axis in range(3, len(self.order)))
+
+    @property
+    def group_batch_channel(self) -> tuple[int, int, int]:
+        """The other axes."""
+        return self.order.index(0), self.order.index(1), self.order.index(2)
+
+    def undo(self, array: jax.Array) -> jax.Array:
+        """Return an array of this layout in the canonical order."""
+        return array.transpose(tuple(np.argsort(self.order).tolist()))
+
+
+def padded_size(problem: Problem) -> int:
+    """Return the number of elements of the padded input."""
+    size = problem.groups * problem.batch * problem.in_channels
+    spec = problem.spec
+    for length, dilation, pads in zip(problem.input_shape, spec.lhs_dilation, spec.padding, strict=True):
+        size *= dilated(length, dilation) + sum(pads)
+    return size
+
+
+def padded(problem: Problem, x: jax.Array, layout: Layout) -> jax.Array:
+    """Dilate and pad the canonical input, in the layout."""
+    config = [(0, 0, 0)] * 3
+    config += [(*p, d - 1) for p, d in zip(problem.spec.padding, problem.spec.lhs_dilation, strict=True)]
+    x = x.transpose(layout.order)
+    if not any(any(c) for c in config):
+        return x
+    return lax.pad(x, jnp.zeros((), x.dtype), [config[axis] for axis in layout.order])
+
+
+def _window(
+    x: jax.Array, layout: Layout, start: Sequence[int], shape: Sequence[int], steps: Sequence[int]
+) -> jax.Array:
+    """Slice the spatial axes: ``shape`` samples from ``start``, ``steps`` apart."""
+    begin, end, stride = [0] * x.ndim, list(x.shape), [1] * x.ndim
+    for axis, first, size, step in zip(layout.spatial, start, shape, steps, strict=True):
+        begin[axis], end[axis], stride[axis] = first, first + dilated(size, step), step
+    return lax.slice(x, begin, end, stride)
+
+
+def positions(shape: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Yield every index of an array of that shape."""
+    return itertools.product(*map(range, shape))
+
+
+def of_tap(problem: Problem, x: jax.Array, layout: Layout, tap: Sequence[int]) -> jax.Array:
+    """Return what one tap reads of the padded input, for all outputs."""
+    start = [i * d for i, d in zip(tap, problem.spec.rhs_dilation, strict=True)]
+    return _window(x, layout, start, problem.output_shape, problem.spec.strides)
+
+
+def of_output(problem: Problem, x: jax.Array, layout: Layout, output: Sequence[int]) -> jax.Array:
+    """Return what one output reads of the padded input, with all taps."""
+    start = [i * s for i, s in zip(output, problem.spec.strides, strict=True)]
+    return _window(x, layout, start, problem.kernel_shape, problem.spec.rhs_dilation)
