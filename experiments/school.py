@@ -24,19 +24,36 @@ CHUNKS = 4
 OPTIMIZERS = ("SGD", "momentum", "Adam")
 
 
+class SmoothCNN(CNN):
+    """`CNN` with a differentiable function in the place of each that has a kink."""
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        features = images
+        for conv in self.convs:
+            features = nnx.silu(conv(features))
+            count, height, width, channels = features.shape
+            features = features.reshape(count, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+        return self.head(features.reshape(len(features), -1))
+
+
 @dataclass(frozen=True)
 class Network:
-    """An architecture: a convention and the algorithm that computes it; or, with neither, plain Flax."""
+    """An architecture: a convention and the algorithm that computes it; or, with neither, plain Flax.
+
+    The `smooth` variant has no kinks: a sigmoid linear unit for the rectifier, a mean for the maximum.
+    """
 
     convention: str = ""
     method: str = ""
+    smooth: bool = False
 
     def build(self) -> CNN:
         """Return the network with shapes for parameters, which arrive with each call."""
         options: dict[str, Any] = {"conv": nnx.Conv}
         if self.convention:
             options = {"convention": self.convention, "method": self.method}
-        return nnx.eval_shape(lambda: CNN(1, 10, image_shape=(8, 8), widths=WIDTHS, rngs=nnx.Rngs(0), **options))
+        kind = SmoothCNN if self.smooth else CNN
+        return nnx.eval_shape(lambda: kind(1, 10, image_shape=(8, 8), widths=WIDTHS, rngs=nnx.Rngs(0), **options))
 
 
 REFERENCE, PLAIN = Network("correlation", "xla"), Network()
