@@ -35,8 +35,8 @@ Boundary: TypeAlias = Literal[
     "constant", "nearest", "reflect", "mirror", "wrap", "grid-constant", "grid-mirror", "grid-wrap"
 ]
 
-BOUNDARIES = ("constant", "nearest", "reflect", "mirror", "wrap")
-SYNONYMS = {"grid-constant": "constant", "grid-mirror": "reflect", "grid-wrap": "wrap"}
+BOUNDARIES: tuple[Boundary, ...] = ("constant", "nearest", "reflect", "mirror", "wrap")
+SYNONYMS: dict[str, Boundary] = {"grid-constant": "constant", "grid-mirror": "reflect", "grid-wrap": "wrap"}
 # Other libraries' names, for the error message only: some of them name something else here.
 _ELSEWHERE = {
     "symmetric": "reflect",
@@ -52,7 +52,7 @@ _ELSEWHERE = {
 _MAX_SLICES = 8
 
 
-def check_boundary(boundary: object, ndim: int) -> tuple[str, ...]:
+def check_boundary(boundary: object, ndim: int) -> tuple[Boundary, ...]:
     """Return the boundary of each axis, without synonyms.
 
     Parameters
@@ -77,12 +77,13 @@ def check_boundary(boundary: object, ndim: int) -> tuple[str, ...]:
         raise ValueError(
             f"boundary must be one name, or one for each of {ndim} axes: got {len(boundary)} ({tuple(boundary)})"
         )
-    return tuple(map(_canonical, boundary))
+    return tuple(_canonical(name) for name in boundary)
 
 
-def _canonical(name: str) -> str:
-    if name in BOUNDARIES:
-        return name
+def _canonical(name: str) -> Boundary:
+    for boundary in BOUNDARIES:
+        if name == boundary:
+            return boundary
     if name in SYNONYMS:
         return SYNONYMS[name]
     known = (*BOUNDARIES, *SYNONYMS)

@@ -93,7 +93,7 @@ def assert_close(actual: Any, expected: Any, tolerance: float) -> None:
 def test_signature() -> None:
     """Whatever Flax's layer takes in this release, with the same names, order and defaults, and then ours."""
     flax, ours = (inspect.signature(cls.__init__).parameters for cls in (nnx.Conv, nn.Conv))
-    assert list(ours) == [*flax, "convention", "method"]
+    assert list(ours) == [*flax, "convention", "method", "boundary"]
     assert all(ours[name].kind is flax[name].kind for name in flax)
     functions = {"kernel_init", "bias_init", "conv_general_dilated"}
     assert all(ours[name].default == flax[name].default for name in flax.keys() - functions)

@@ -4,6 +4,8 @@ import operator
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from jaxconv._boundary import Boundary, check_boundary
+
 Sizes: TypeAlias = int | Sequence[int] | None
 Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
 
@@ -105,6 +107,27 @@ def padding(value: Padding, ndim: int) -> str | tuple[tuple[int, int], ...]:
         return ((number, number),) * ndim
     _check_length("padding", value, ndim)
     return tuple(_pair(f"padding[{axis}]", pair) for axis, pair in enumerate(value))
+
+
+def boundary(value: object, padding: object, ndim: int) -> tuple[Boundary, ...] | None:
+    """Return the boundary of each spatial axis, or None.
+
+    Raises
+    ------
+    TypeError
+        If it is neither a name nor a sequence of names.
+    ValueError
+        If a name is unknown, there are not as many as spatial axes, or the padding is not "SAME" or "SAME_LOWER".
+    """
+    if value is None:
+        return None
+    names = check_boundary(value, ndim)
+    if not isinstance(padding, str) or padding.upper() not in ("SAME", "SAME_LOWER"):
+        raise ValueError(
+            f"boundary={value!r} contradicts padding={padding!r}: a boundary says what stands in place of the zeros of "
+            "padding='SAME' or 'SAME_LOWER', so leave one of the two away"
+        )
+    return names
 
 
 def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:

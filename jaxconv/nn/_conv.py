@@ -1,4 +1,4 @@
-"""`flax.nnx.Conv` with a choice of convention and of algorithm."""
+"""`flax.nnx.Conv` with a choice of convention, of algorithm and of boundary."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +13,10 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxconv import lax
+from jaxconv._boundary import Boundary, extend
 from jaxconv._ops import check_convention
 from jaxconv._plan import check_method
-from jaxconv._spec import Convention, Method
+from jaxconv._spec import Convention, Method, dilated
 from jaxconv.nn import _arguments
 from jaxconv.nn._arguments import Padding, Sizes
 
@@ -24,7 +25,7 @@ DEFAULT_BIAS_INIT = nnx.initializers.zeros_init()
 
 
 class Conv(nnx.Conv):
-    r"""Convolution layer: `flax.nnx.Conv`, with ``convention`` and ``method``.
+    r"""Convolution layer: `flax.nnx.Conv`, with ``convention``, ``method`` and ``boundary``.
 
     With the default ``convention="correlation"`` it computes what `flax.nnx.Conv` computes from the same parameters,
 
@@ -84,6 +85,12 @@ class Conv(nnx.Conv):
     method
         ``"direct"`` (the fastest algorithm that is no FFT, gradients included), ``"auto"`` (the fastest of all), the
         name of an algorithm, or a triple of names: forward, input gradient, kernel gradient.
+    boundary
+        What stands beyond the ends of the input in place of the zeros of ``padding="SAME"`` or ``"SAME_LOWER"`` (it
+        excludes other paddings), by the names of `scipy.ndimage`: ``"constant"`` (zeros), ``"nearest"``,
+        ``"reflect"`` (the outermost sample repeated, unlike ``padding="REFLECT"``), ``"mirror"`` (not repeated) or
+        ``"wrap"``; one for all spatial axes, or one for each. At stride 1 a filter then equals that of SciPy; for an
+        even kernel `scipy.ndimage.correlate` is centred as ``"SAME_LOWER"``, `scipy.ndimage.convolve` as ``"SAME"``.
 
     Raises
     ------
@@ -140,6 +147,7 @@ class Conv(nnx.Conv):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         convention: Convention = "correlation",
         method: Method = "direct",
+        boundary: Boundary | Sequence[Boundary] | None = None,
     ):
         in_features = _arguments.positive("in_features", in_features)
         out_features = _arguments.positive("out_features", out_features)
@@ -166,6 +174,7 @@ class Conv(nnx.Conv):
             )
         self.convention = check_convention(convention)
         self.method = check_method(method)
+        self.boundary = _arguments.boundary(boundary, padding, ndim)
         super().__init__(
             in_features,
             out_features,
@@ -192,14 +201,16 @@ class Conv(nnx.Conv):
 
     @property
     def conv_general_dilated(self) -> Callable[..., Any]:
-        """The function that does the work, told the convention and the method.
+        """The function that does the work, told the convention, the method and the boundary.
 
-        It is put together at each use, so that `convention` and `method` may be set like any other attribute, and so
-        that layers made alike have equal graph definitions.
+        It is put together at each use, so that `convention`, `method` and `boundary` may be set like any other
+        attribute, and so that layers made alike have equal graph definitions.
         """
         choices = {"convention": (self.convention, "correlation"), "method": (self.method, "direct")}
         given = {name: value for name, (value, default) in choices.items() if value != default}
-        return functools.partial(self._conv_general_dilated, **given)
+        function = functools.partial(self._conv_general_dilated, **given)
+        boundary = _arguments.boundary(self.boundary, self.padding, len(self.kernel_size))
+        return function if boundary is None else functools.partial(_of_extended, function, boundary)
 
     @conv_general_dilated.setter
     def conv_general_dilated(self, function: Callable[..., Any]) -> None:
@@ -237,3 +248,21 @@ class Conv(nnx.Conv):
                 f"in_features={self.in_features}: the features come last"
             )
         return super().__call__(inputs, out_sharding)
+
+
+def _of_extended(
+    function: Callable[..., Any],
+    boundary: Sequence[Boundary],
+    inputs: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: str,
+    *,
+    rhs_dilation: Sequence[int],
+    **options: Any,
+) -> jax.Array:
+    """Call the function on inputs (channels last) that were extended by as much as the padding would add in zeros."""
+    window = [dilated(taps, d) for taps, d in zip(kernel.shape, rhs_dilation, strict=False)]  # spatial axes come first
+    widths = jax.lax.padtype_to_pads(inputs.shape[1:-1], window, strides, padding.upper())
+    extended = extend(inputs, [(0, 0), *widths, (0, 0)], ["constant", *boundary, "constant"])
+    return function(extended, kernel, strides, "VALID", rhs_dilation=rhs_dilation, **options)

@@ -1,0 +1,100 @@
+"""The layers beyond `Conv`, and boundaries: against flax.nnx with the same parameters, and against scipy.ndimage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+from flax import nnx
+
+from jaxconv import nn
+from jaxconv._boundary import BOUNDARIES
+
+from .test_nn import MADE, assert_close, quick_jit, values
+
+
+def outcomes(layer: nnx.Module, x: jax.Array) -> Any:
+    """The result, its gradients with respect to all variables and to the input."""
+    graphdef, state = nnx.split(layer)
+
+    @quick_jit
+    def run(state: Any, x: jax.Array) -> Any:
+        result, pullback = jax.vjp(lambda state, x: nnx.merge(graphdef, state)(x), state, x)
+        return result, *pullback(jnp.cos(jnp.arange(result.size, dtype=result.dtype)).reshape(result.shape))
+
+    return run(state, x)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("taps", [(3, 5), (2, 4), (7, 1)], ids=str)
+def test_conv_with_boundary_matches_scipy(taps: tuple[int, int], boundary: str) -> None:
+    """Odd and even kernels, and one longer than the axis."""
+    x, w = np.asarray(values((3, 6))), np.asarray(values(taps, seed=1))
+    for convention, padding in (("correlation", "SAME_LOWER"), ("convolution", "SAME")):
+        options = {"convention": convention, "padding": padding, "boundary": boundary, "use_bias": False}
+        layer = nn.Conv(1, 1, taps, **MADE | options, method="xla")
+        layer.kernel[...] = w[..., None, None]
+        function = scipy.ndimage.correlate if convention == "correlation" else scipy.ndimage.convolve
+        expected = function(x, w, mode=boundary)
+        np.testing.assert_allclose(layer(x[..., None])[..., 0], expected, atol=1e-12)
+
+
+def test_conv_with_one_boundary_for_each_axis_matches_scipy() -> None:
+    x, rows, columns = (np.asarray(values(shape)) for shape in ((3, 6), (5,), (3,)))
+    layer = nn.Conv(1, 1, (5, 3), boundary=("grid-wrap", "mirror"), use_bias=False, **MADE)
+    layer.kernel[...] = np.outer(rows, columns)[..., None, None]
+    expected = scipy.ndimage.correlate1d(x, rows, 0, mode="wrap")
+    expected = scipy.ndimage.correlate1d(expected, columns, 1, mode="mirror")
+    np.testing.assert_allclose(layer(x[..., None])[..., 0], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("boundary", "padding"), [("wrap", "CIRCULAR"), ("mirror", "REFLECT"), ("constant", "SAME")], ids=str
+)
+def test_conv_with_boundary_matches_flax(boundary: str, padding: str) -> None:
+    """Values and gradients, for odd kernels and a dilated one, where Flax has the same boundary by another name."""
+    x = values((2, 7, 6, 2))
+    options = {"kernel_dilation": (1, 2), **MADE}
+    found = outcomes(nn.Conv(2, 3, (3, 3), boundary=boundary, **options), x)
+    assert_close(found, outcomes(nnx.Conv(2, 3, (3, 3), padding=padding, **options), x), 1e-12)
+
+
+def test_conv_with_boundary_and_strides_samples_as_same() -> None:
+    """Strides keep the positions of padding="SAME": away from the ends nothing changes, at the ends the extension."""
+    x = values((1, 9, 2))
+    layer = nn.Conv(2, 3, 5, 3, boundary="nearest", **MADE)
+    padded = jnp.pad(x, [(0, 0), (1, 1), (0, 0)], mode="edge")
+    assert_close(layer(x), nnx.Conv(2, 3, 5, 3, padding="VALID", **MADE)(padded), 1e-12)
+    assert_close(layer(x)[:, 1], nnx.Conv(2, 3, 5, 3, **MADE)(x)[:, 1], 1e-12)
+
+
+def test_boundary_may_be_set() -> None:
+    x = values((1, 6, 2))
+    layer = nn.Conv(2, 3, 3, **MADE)
+    zeros = layer(x)
+    layer.boundary = "reflect"
+    assert not np.allclose(layer(x), zeros)
+    layer.padding = "VALID"
+    with pytest.raises(ValueError, match="boundary='reflect' contradicts padding='VALID'"):
+        layer(x)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"boundary": "circular"}, ValueError, r"unknown boundary 'circular': .*perhaps 'wrap'"),
+        ({"boundary": ["wrap"]}, ValueError, r"one for each of 2 axes: got 1"),
+        ({"boundary": 1}, TypeError, r"boundary must be a name, .*got 1"),
+        ({"boundary": "wrap", "padding": "VALID"}, ValueError, r"boundary='wrap' contradicts padding='VALID'.*'SAME'"),
+        ({"boundary": "wrap", "padding": "CIRCULAR"}, ValueError, r"contradicts padding='CIRCULAR'"),
+        ({"boundary": "wrap", "padding": 1}, ValueError, r"contradicts padding=\(\(1, 1\), \(1, 1\)\)"),
+        ({"boundary": "wrap", "input_dilation": 2}, ValueError, r"padding='SAME' has no meaning with input_dilation=2"),
+    ],
+)
+def test_boundary_rejects(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        nn.Conv(3, 4, (3, 3), **MADE | options)
