@@ -73,7 +73,7 @@ def conv(
     out_dtype = _output_dtype(dtype, preferred_element_type)
     spec = ConvSpec(
         strides=positive("strides", strides, ndim),
-        padding=_pads(padding, ndim),
+        padding=pads(padding, ndim),
         lhs_dilation=positive("lhs_dilation", lhs_dilation, ndim),
         rhs_dilation=positive("rhs_dilation", rhs_dilation, ndim),
         convention=check_convention(convention),
@@ -232,7 +232,16 @@ def positive(name: str, values: Sequence[int] | None, ndim: int) -> tuple[int, .
     return numbers
 
 
-def _pads(padding: Sequence[tuple[int, int]] | None, ndim: int) -> tuple[tuple[int, int], ...]:
+def pads(padding: Sequence[tuple[int, int]] | None, ndim: int) -> tuple[tuple[int, int], ...]:
+    """Return one pair of integers for each spatial axis, zeros by default.
+
+    Raises
+    ------
+    TypeError
+        If they are no sequence of pairs of integers.
+    ValueError
+        If they are not as many as there are axes, or no pairs.
+    """
     if padding is None:
         return ((0, 0),) * ndim
     pairs = []

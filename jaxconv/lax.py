@@ -1,19 +1,23 @@
 """Convolutions with the signatures of `jax.lax`, either convention, and a choice of algorithm."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax import lax
-from jax import numpy as jnp
+from jax.lax import conv_dimension_numbers
 from jax.typing import ArrayLike
 
-from jaxconv import _ops
+from jaxconv import _lax, _ops
 from jaxconv._spec import Convention, Method, dilated
 
-__all__ = ["conv_general_dilated"]
+__all__ = [
+    "conv",
+    "conv_dimension_numbers",
+    "conv_general_dilated",
+    "conv_transpose",
+    "conv_with_general_padding",
+]
 
 
 def conv_general_dilated(
@@ -96,146 +100,229 @@ def conv_general_dilated(
     >>> conv_general_dilated(x, w, (1,), "VALID", convention="convolution")
     Array([[[1., 2., 3.]]], dtype=float32)
     """
-    return _conv_general_dilated(
+    return _lax.conv_general_dilated(
         _ops.as_array(lhs),
         _ops.as_array(rhs),
-        strides=_hashable(window_strides),
-        padding=_hashable(padding),
-        lhs_dilation=_hashable(lhs_dilation),
-        rhs_dilation=_hashable(rhs_dilation),
-        dimension_numbers=_hashable(dimension_numbers),
+        strides=_lax.hashable(window_strides),
+        padding=_lax.hashable(padding),
+        lhs_dilation=_lax.hashable(lhs_dilation),
+        rhs_dilation=_lax.hashable(rhs_dilation),
+        dimension_numbers=_lax.hashable(dimension_numbers),
         feature_groups=feature_group_count,
         batch_groups=batch_group_count,
         precision=_ops.lax_precision(precision),
         preferred_element_type=preferred_element_type,
         out_sharding=out_sharding,
         convention=convention,
-        method=_hashable(method),
+        method=_lax.hashable(method),
     )
 
 
-def _hashable(value: Any) -> Any:
-    """Turn (nested) lists and NumPy arrays into tuples, so that they can be static arguments."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, lax.ConvDimensionNumbers):
-        return lax.ConvDimensionNumbers(*map(tuple, value))
-    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
-
-
-@functools.partial(
-    jax.jit,
-    static_argnames=(
-        "strides",
-        "padding",
-        "lhs_dilation",
-        "rhs_dilation",
-        "dimension_numbers",
-        "feature_groups",
-        "batch_groups",
-        "precision",
-        "preferred_element_type",
-        "out_sharding",
-        "convention",
-        "method",
-    ),
-)
-def _conv_general_dilated(
-    lhs: jax.Array,
-    rhs: jax.Array,
+def conv(
+    lhs: ArrayLike,
+    rhs: ArrayLike,
+    window_strides: Sequence[int],
+    padding: str,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: Any = None,
     *,
-    strides: Any,
-    padding: Any,
-    lhs_dilation: Any,
-    rhs_dilation: Any,
-    dimension_numbers: Any,
-    feature_groups: int,
-    batch_groups: int,
-    precision: Any,
-    preferred_element_type: Any,
-    out_sharding: Any,
-    convention: Convention,
-    method: Method,
+    convention: Convention = "correlation",
+    method: Method = "direct",
 ) -> jax.Array:
-    if lhs.dtype != rhs.dtype:
-        raise TypeError(
-            f"lhs and rhs must have the same dtype, got {lhs.dtype} and {rhs.dtype}: convert one of them with .astype"
-        )
-    if lhs.ndim != rhs.ndim or lhs.ndim < 2:
-        raise ValueError(
-            "lhs and rhs must have the same rank, at least 2 (batch or output features, input features, *spatial), got "
-            f"shapes {lhs.shape} and {rhs.shape}"
-        )
-    ndim = lhs.ndim - 2
-    strides = _ops.positive("window_strides", strides, ndim)
-    lhs_dilation = _ops.positive("lhs_dilation", lhs_dilation, ndim)
-    rhs_dilation = _ops.positive("rhs_dilation", rhs_dilation, ndim)
-    dimensions = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    x = lhs.transpose(dimensions.lhs_spec)
-    w = rhs.transpose(dimensions.rhs_spec)
-    groups = _check_groups(x.shape, w.shape, feature_groups, batch_groups)
-    if isinstance(padding, str):
-        padding = _pads(padding, x.shape[2:], w.shape[2:], strides, lhs_dilation, rhs_dilation)
-    if batch_groups > 1:
-        x = x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
-    else:
-        x = jnp.moveaxis(x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]), 1, 0)
-    y = _ops.conv(
-        x,
-        w.reshape(groups, w.shape[0] // groups, *w.shape[1:]),
-        strides=strides,
-        padding=padding,
-        lhs_dilation=lhs_dilation,
-        rhs_dilation=rhs_dilation,
-        convention=convention,
-        method=method,
+    """Convolution of channels-first arrays without dilation, as `jax.lax.conv`.
+
+    Parameters
+    ----------
+    lhs
+        Input of shape ``(batch, in_features, *spatial)``.
+    rhs
+        Kernel of shape ``(out_features, in_features, *kernel)`` and of the same dtype.
+    window_strides, padding, precision, preferred_element_type, convention, method
+        As in `conv_general_dilated`, which this calls.
+
+    Returns
+    -------
+    jax.Array
+        Shape ``(batch, out_features, *outputs)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_general_dilated`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from jaxconv.lax import conv
+    >>> conv(jnp.array([[[1.0, 2.0, 3.0, 4.0]]]), jnp.array([[[1.0, 10.0]]]), (1,), "SAME")
+    Array([[[21., 32., 43.,  4.]]], dtype=float32)
+    """
+    return conv_general_dilated(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
         precision=precision,
         preferred_element_type=preferred_element_type,
-        channels_last=ndim > 0 and dimensions.lhs_spec[1] == ndim + 1,
+        convention=convention,
+        method=method,
     )
-    y = jnp.moveaxis(y, 0, 1)
-    y = y.reshape(y.shape[0], y.shape[1] * y.shape[2], *y.shape[3:])
-    y = y.transpose([dimensions.out_spec.index(axis) for axis in range(y.ndim)])
-    return y if out_sharding is None else jax.sharding.reshard(y, out_sharding)
 
 
-def _check_groups(x_shape: Sequence[int], w_shape: Sequence[int], feature_groups: int, batch_groups: int) -> int:
-    """Return the number of groups, of either kind, if the shapes (N, C, ...) and (O, I, ...) agree with it."""
-    for name, count in (("feature_group_count", feature_groups), ("batch_group_count", batch_groups)):
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
-            raise TypeError(f"{name} must be an integer, got {count!r} of type {type(count).__name__}")
-        if count < 1:
-            raise ValueError(f"{name} must be positive, got {count}")
-    if feature_groups > 1 and batch_groups > 1:
-        raise ValueError(
-            "at most one of feature_group_count and batch_group_count may exceed 1, got "
-            f"{feature_groups} and {batch_groups}"
-        )
-    groups = feature_groups * batch_groups
-    if w_shape[0] % groups:
-        raise ValueError(f"the kernel's {w_shape[0]} output features cannot be divided into {groups} groups")
-    if x_shape[0] % batch_groups:
-        raise ValueError(f"the batch of {x_shape[0]} cannot be divided into {batch_groups} groups")
-    if x_shape[1] != w_shape[1] * feature_groups:
-        raise ValueError(
-            f"the input has {x_shape[1]} features, but the kernel expects {w_shape[1]} in each of {feature_groups} "
-            "feature groups: the input's features must be the kernel's input features x feature_group_count"
-        )
-    return groups
+def conv_with_general_padding(
+    lhs: ArrayLike,
+    rhs: ArrayLike,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None,
+    rhs_dilation: Sequence[int] | None,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: Any = None,
+    *,
+    convention: Convention = "correlation",
+    method: Method = "direct",
+) -> jax.Array:
+    """Convolution of channels-first arrays with any padding and dilation, as `jax.lax.conv_with_general_padding`.
+
+    Parameters
+    ----------
+    lhs
+        Input of shape ``(batch, in_features, *spatial)``.
+    rhs
+        Kernel of shape ``(out_features, in_features, *kernel)`` and of the same dtype.
+    window_strides, padding, lhs_dilation, rhs_dilation, precision, preferred_element_type, convention, method
+        As in `conv_general_dilated`, which this calls.
+
+    Returns
+    -------
+    jax.Array
+        Shape ``(batch, out_features, *outputs)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_general_dilated`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from jaxconv.lax import conv_with_general_padding
+    >>> x, w = jnp.array([[[1.0, 2.0, 3.0, 4.0]]]), jnp.array([[[1.0, 10.0]]])
+    >>> conv_with_general_padding(x, w, (1,), ((0, 1),), None, (2,))
+    Array([[[31., 42.,  3.]]], dtype=float32)
+    """
+    return conv_general_dilated(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+        convention=convention,
+        method=method,
+    )
 
 
-def _pads(
-    padding: str,
-    sizes: Sequence[int],
-    kernel: Sequence[int],
+def conv_transpose(
+    lhs: ArrayLike,
+    rhs: ArrayLike,
     strides: Sequence[int],
-    lhs_dilation: Sequence[int],
-    rhs_dilation: Sequence[int],
-) -> list[tuple[int, int]]:
-    """Turn a padding's name into pairs of numbers."""
-    if padding.upper() not in ("SAME", "SAME_LOWER", "VALID"):
-        raise ValueError(f"unknown padding {padding!r}: choose 'SAME', 'SAME_LOWER', 'VALID' or pairs of integers")
-    if any(d != 1 for d in lhs_dilation):
-        raise ValueError(f"padding={padding!r} has no meaning with lhs_dilation={lhs_dilation}: give pairs of integers")
-    window = [dilated(taps, d) for taps, d in zip(kernel, rhs_dilation, strict=True)]
-    return lax.padtype_to_pads(sizes, window, strides, padding.upper())
+    padding: str | Sequence[tuple[int, int]],
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    transpose_kernel: bool = False,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: Any = None,
+    use_consistent_padding: bool = False,
+    *,
+    convention: Convention = "correlation",
+    method: Method = "direct",
+) -> jax.Array:
+    r"""Transposed (fractionally strided) convolution, as `jax.lax.conv_transpose`.
+
+    The input is dilated by the strides, then correlated with the kernel at stride one:
+
+    .. math:: y[n, o, m] = \sum_{c, k} w[o, c, k] \, (x_{\uparrow s})[n, c, m + k d - p]
+
+    With the default ``transpose_kernel=False`` this is not the adjoint of `conv_general_dilated`, which would be a
+    convolution with the kernel's features exchanged; with ``transpose_kernel=True`` it is.
+
+    Parameters
+    ----------
+    lhs
+        Input of rank ``n + 2``.
+    rhs
+        Kernel of rank ``n + 2``, of the same dtype.
+    strides
+        n positive integers: the spacing of the input's samples in the output.
+    padding
+        ``"SAME"`` (outputs ``strides`` times as long as the input) or ``"VALID"``, which name the padding of the
+        convolution that is transposed; or n pairs ``(low, high)`` that pad the dilated input, negative to crop.
+    rhs_dilation
+        n positive integers, ones by default.
+    dimension_numbers
+        As in `conv_general_dilated`, but channels-last by default: ``("NHWC", "HWIO", "NHWC")`` for two spatial axes.
+    transpose_kernel
+        Whether to toggle the convention and to exchange the kernel's two feature axes, which JAX does by flipping and
+        transposing the array. Then ``rhs`` is the kernel of the convolution that is transposed.
+    precision, preferred_element_type
+        As in `conv_general_dilated`.
+    use_consistent_padding
+        Whether pairs are, as in PyTorch and as the names always are, the padding of the convolution that is transposed.
+    convention
+        ``"correlation"`` (as `jax.lax`) or ``"convolution"``: of the formula above where ``transpose_kernel`` is False;
+        of the convolution that is transposed where it is True.
+    method
+        As in `conv_general_dilated`.
+
+    Returns
+    -------
+    jax.Array
+        The result, in the layout of ``dimension_numbers``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_general_dilated`; also a ValueError for more than three spatial axes without ``dimension_numbers``.
+
+    References
+    ----------
+    Dumoulin, V. and Visin, F. (2016). A guide to convolution arithmetic for deep learning. arXiv:1603.07285.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from jaxconv.lax import conv_transpose
+    >>> x = jnp.array([[[1.0], [2.0]]])  # batch, space, channel
+    >>> w = jnp.array([[[1.0]], [[10.0]], [[100.0]]])  # space, in, out
+    >>> conv_transpose(x, w, (2,), "VALID")[0, :, 0]
+    Array([100.,  10., 201.,  20.,   2.], dtype=float32)
+    >>> conv_transpose(x, w, (2,), "VALID", transpose_kernel=True)[0, :, 0]
+    Array([  1.,  10., 102.,  20., 200.], dtype=float32)
+    """
+    lhs, rhs = _ops.as_array(lhs), _ops.as_array(rhs)
+    ndim = _lax.spatial_rank(lhs, rhs)
+    strides = _ops.positive("strides", _lax.hashable(strides), ndim)
+    rhs_dilation = _ops.positive("rhs_dilation", _lax.hashable(rhs_dilation), ndim)
+    numbers = _lax.transposed_layout(dimension_numbers, lhs.shape, rhs.shape)
+    window = [dilated(rhs.shape[axis], d) for axis, d in zip(numbers.rhs_spec[2:], rhs_dilation, strict=True)]
+    pads = _lax.transposed_pads(_lax.hashable(padding), window, strides, use_consistent_padding)
+    if transpose_kernel:
+        convention = "convolution" if _ops.check_convention(convention) == "correlation" else "correlation"
+        out_features, in_features, *spatial = numbers.rhs_spec
+        numbers = numbers._replace(rhs_spec=(in_features, out_features, *spatial))
+    return conv_general_dilated(
+        lhs,
+        rhs,
+        (1,) * ndim,
+        pads,
+        strides,
+        rhs_dilation,
+        numbers,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+        convention=convention,
+        method=method,
+    )
