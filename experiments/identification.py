@@ -250,7 +250,7 @@ def judge(
 
     kernels = np.stack([kernel for group in groups for kernel in group.values()])
     own, _ = unseen_errors(list(photographs.values()), kernels, learned)
-    _, exchanged = unseen_errors(whitened, kernels, learned)
+    _, exchanged = unseen_errors(list(whitened), kernels, learned)
     ratios = np.stack([result.right[-1] / result.wrong[-1] for result in raw.values()])
     return (
         *claims,

@@ -43,6 +43,8 @@ EXPERIMENTS = {
             "identification", "Which kernel does a layer learn from a picture and its filtered copy?", headline=True
         ),
         Experiment("twins", "Do networks learn the same under both conventions, up to the flip?", headline=True),
+        Experiment("frobenius", "Is each output an inner product, and a whole layer one matrix?"),
+        Experiment("blur", "Does the flip matter to a blurred face?"),
     )
 }
 

@@ -413,7 +413,7 @@ class Reader(HTMLParser):
             if name == "id":
                 self.ids.append(value)
             if name in ("href", "src", "xlink:href"):
-                (self.references if value.startswith("#") else self.urls).append(value)
+                (self.references if (value or "").startswith("#") else self.urls).append(value)
 
     def handle_startendtag(self, tag, attrs):
         self.handle_starttag(tag, attrs)
