@@ -167,3 +167,19 @@ def test_models_in_scan_are_not_grouped():
     assert groups
     assert set(groups) == {"1"}
     assert set(re.findall(r"batch_group_count = (\d+)", text)) <= {"1"}
+
+
+@pytest.mark.x32
+def test_input_and_kernel_keep_their_places():
+    """XLA exchanges a kernel with a smaller input, into a form that it computes 20 times slower, unless prevented."""
+    x, w = random((1, 2, 3, 7, 7), "float32", "x"), random((1, 4, 3, 8, 8), "float32", "w")
+
+    def ours(x, w):
+        return conv(x, w, padding=((1, 2), (2, 1)), method="xla")
+
+    def plain(x, w):
+        return lax.conv_general_dilated(x[0], w[0], (1, 1), ((1, 2), (2, 1)))
+
+    np.testing.assert_allclose(ours(x, w)[0], plain(x, w), rtol=1e-4, atol=1e-4)
+    reversed_window = ["rhs_reversal" in jax.jit(fn).lower(x, w).compile().as_text() for fn in (ours, plain)]
+    assert reversed_window == [False, True], "if XLA no longer does that, the barrier in the algorithm xla can go"
