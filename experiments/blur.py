@@ -25,16 +25,16 @@ EXACT = 1e-12  # of what float64 computes
 EDGES = 0.01  # the share of the pixels, those with the steepest slopes, that counts as edges
 
 METHOD = """\
-The astronaut’s face is blurred by the textbook’s 5×5 kernel, rows 1 4 7 4 1, 4 16 26 16 4, 7 26 41 26 7, \
-4 16 26 16 4, 1 4 7 4 1, divided by its sum, 273. It equals its flip, so that convolution and \
-correlation must give the same picture. Beside it stands a kernel of the same size that does not: a streak that fades along the \
-diagonal, 16, 8, 4, 2, 1, divided by 31. Pictures are computed in float64 by jaxconv.signal, in valid mode, and compared with SciPy’s. \
+The astronaut’s face is blurred by the textbook’s 5×5 kernel, rows 1 4 7 4 1, 4 16 26 16 4, 7 26 41 26 7, 4 16 26 16 \
+4, 1 4 7 4 1, divided by its sum, 273. It equals its flip, so that convolution and correlation must give the same \
+picture. Beside it stands a kernel of the same size that does not: a streak that fades along the diagonal, 16, 8, 4, \
+2, 1, divided by 31. Pictures are computed in float64 by jaxconv.signal, in valid mode, and compared with SciPy’s. \
 Convolution runs by FFT and correlation by sums of shifted images, so that equal pictures do not come from equal \
 programs.
 
-Edges are the one per cent of the pixels where the photograph’s slope, by central differences, is steepest. What \
-the blur does to them is the ratio of the mean slope there, afterwards and before. A mean that hides exceptions would \
-be no evidence, so the ratio at the edge that the blur flattens least is claimed to be below 1 as well. The controls \
+Edges are the one per cent of the pixels where the photograph’s slope, by central differences, is steepest. What the \
+blur does to them is the ratio of the mean slope there, afterwards and before. A mean that hides exceptions would be \
+no evidence, so the ratio at the edge that the blur flattens least is claimed to be below 1 as well. The controls \
 are a kernel that does nothing and one that sharpens (twice the picture less its blur): they must not smooth.
 
 Then the kernel is learned from the pair, photograph and blurred photograph, by gradient descent from several random \
