@@ -14,7 +14,7 @@ from flax import nnx
 from jaxconv import nn
 from jaxconv._boundary import BOUNDARIES
 
-from .test_nn import MADE, assert_close, quick_jit, values
+from .test_nn import MADE, assert_close, initial, quick_jit, values
 
 
 def outcomes(layer: nnx.Module, x: jax.Array) -> Any:
@@ -98,3 +98,69 @@ def test_boundary_may_be_set() -> None:
 def test_boundary_rejects(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         nn.Conv(3, 4, (3, 3), **MADE | options)
+
+
+def test_depthwise_conv_matches_flax() -> None:
+    x = values((2, 7, 5, 3))
+    options = {"kernel_dilation": (2, 1), "padding": "VALID", **MADE}
+    expected = nnx.Conv(3, 6, (3, 2), (1, 2), feature_group_count=3, **options)
+    assert_close(
+        outcomes(nn.DepthwiseConv(3, (3, 2), (1, 2), depth_multiplier=2, **options), x), outcomes(expected, x), 1e-12
+    )
+
+
+def test_separable_conv_matches_flax() -> None:
+    x = values((2, 9, 3))
+    inits = {"depthwise_init": initial, "pointwise_init": initial, "bias_init": initial}
+    options = {"param_dtype": jnp.float64, "rngs": nnx.Rngs(0)}
+    ours = nn.SeparableConv(3, 4, 3, 2, depth_multiplier=2, boundary="wrap", **inits, **options)
+    depthwise = nnx.Conv(3, 6, 3, 2, feature_group_count=3, use_bias=False, padding="VALID", **MADE)
+    pointwise = nnx.Conv(6, 4, 1, **MADE)
+    # SAME pads nine samples by one at both ends, for stride 2.
+    expected = lambda x: pointwise(depthwise(jnp.pad(x, [(0, 0), (1, 1), (0, 0)], mode="wrap")))  # noqa: E731
+    assert_close(ours(x), expected(x), 1e-12)
+    convolution = nn.SeparableConv(3, 4, 3, 2, depth_multiplier=2, convention="convolution", **inits, **options)
+    convolution.depthwise.kernel[...] = jnp.flip(convolution.depthwise.kernel[...], 0)
+    convolution.depthwise.boundary = "wrap"
+    assert_close(convolution(x), expected(x), 1e-12)
+
+
+@pytest.mark.parametrize("convention", ["correlation", "convolution"])
+def test_fixed_filter_matches_scipy(convention: str) -> None:
+    x, w = np.asarray(values((2, 5, 6, 3))), np.asarray(values((3, 5), seed=1))
+    layer = nn.FixedFilter(w, convention=convention, boundary=("nearest", "wrap"))
+    function = scipy.ndimage.correlate if convention == "correlation" else scipy.ndimage.convolve
+    padded = np.pad(np.pad(x, [(0, 0), (2, 2), (0, 0), (0, 0)], "edge"), [(0, 0), (0, 0), (4, 4), (0, 0)], "wrap")
+    found = outcomes(layer, jnp.asarray(x))
+    for image, feature in ((0, 0), (1, 2)):
+        expected = function(padded[image, ..., feature], w)[2:-2, 4:-4]
+        np.testing.assert_allclose(found[0][image, ..., feature], expected, atol=1e-12)
+    # The input's gradient is the adjoint: <A x, g> = <x, A' g>.
+    g = np.cos(np.arange(x.size)).reshape(x.shape)
+    np.testing.assert_allclose(np.vdot(found[0], g), np.vdot(x, found[2]), rtol=1e-10)
+
+
+def test_fixed_filter_is_not_trained() -> None:
+    model = nnx.Sequential(nn.FixedFilter(np.ones(3)), nn.Conv(2, 2, 3, **MADE))
+    parameters = nnx.state(model, nnx.Param)
+    assert len(jax.tree.leaves(parameters)) == 2
+    assert len(jax.tree.leaves(nnx.state(model))) == 3
+    for shape in ((4, 2), (2, 3, 4, 2)):
+        assert model(jnp.ones(shape)).shape == shape
+    assert model.layers[0](jnp.ones((4, 2), jnp.int32)).dtype == jnp.float64
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.DepthwiseConv(0, 3, **MADE), r"in_features must be positive, got 0"),
+        (lambda: nn.DepthwiseConv(2, 3, depth_multiplier=0, **MADE), r"depth_multiplier must be positive, got 0"),
+        (lambda: nn.SeparableConv(2, 0, 3, rngs=nnx.Rngs(0)), r"out_features must be positive, got 0"),
+        (lambda: nn.FixedFilter(2.0), r"an axis for each spatial axis, none empty, got shape \(\)"),
+        (lambda: nn.FixedFilter(np.ones(3), padding="VALID", boundary="wrap"), r"boundary='wrap' contradicts"),
+        (lambda: nn.FixedFilter(np.ones((3, 3)))(jnp.ones((4, 2))), r"needs an input of at least 3 axes.*\(4, 2\)"),
+    ],
+)
+def test_layers_reject(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

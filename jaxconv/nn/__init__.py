@@ -13,7 +13,10 @@ that they have in Flax, so that checkpoints move between the two::
             # was nnx.Conv(3, 16, (3, 3), rngs=rngs)
             self.conv = nn.Conv(3, 16, (3, 3), convention="convolution", rngs=rngs)
 
-`CNN` is a small image classifier built of these layers. Both run under every transformation of Flax and JAX
+`DepthwiseConv` filters each feature by itself, `SeparableConv` then mixes them, and `FixedFilter` applies a given kernel
+that is not trained.
+
+`CNN` is a small image classifier built of these layers. All run under every transformation of Flax and JAX
 (`nnx.jit`, `nnx.grad`, `nnx.vmap` over models, `jax.lax.scan` over training steps), and inside `scan` at full speed,
 where `jax.lax`'s own gradients are slow on CPUs.
 
@@ -29,5 +32,7 @@ except ModuleNotFoundError as error:
 
 from jaxconv.nn._cnn import CNN
 from jaxconv.nn._conv import Conv
+from jaxconv.nn._depthwise import DepthwiseConv, SeparableConv
+from jaxconv.nn._fixed import FixedFilter
 
-__all__ = ["CNN", "Conv"]
+__all__ = ["CNN", "Conv", "DepthwiseConv", "FixedFilter", "SeparableConv"]

@@ -130,6 +130,27 @@ def boundary(value: object, padding: object, ndim: int) -> tuple[Boundary, ...] 
     return names
 
 
+def check_inputs(shape: tuple[int, ...], kernel_size: tuple[int, ...], in_features: int) -> None:
+    """Check that inputs are ``(*batch, *spatial, in_features)``.
+
+    Raises
+    ------
+    ValueError
+        If they have too few axes or another number of features.
+    """
+    ndim = len(kernel_size)
+    if len(shape) < ndim + 1:
+        raise ValueError(
+            f"a layer with kernel_size={kernel_size} needs an input of at least {ndim + 1} axes, (*batch, "
+            f"*spatial, features), got shape {shape}"
+        )
+    if shape[-1] != in_features:
+        raise ValueError(
+            f"the input's last axis has {shape[-1]} features (shape {shape}), but the layer was made with "
+            f"in_features={in_features}: the features come last"
+        )
+
+
 def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) != 2:

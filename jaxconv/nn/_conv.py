@@ -236,17 +236,7 @@ class Conv(nnx.Conv):
         ValueError
             If the input has too few axes or another number of features.
         """
-        shape, ndim = jnp.shape(inputs), len(self.kernel_size)
-        if len(shape) < ndim + 1:
-            raise ValueError(
-                f"a layer with kernel_size={self.kernel_size} needs an input of at least {ndim + 1} axes, (*batch, "
-                f"*spatial, features), got shape {shape}"
-            )
-        if shape[-1] != self.in_features:
-            raise ValueError(
-                f"the input's last axis has {shape[-1]} features (shape {shape}), but the layer was made with "
-                f"in_features={self.in_features}: the features come last"
-            )
+        _arguments.check_inputs(jnp.shape(inputs), self.kernel_size, self.in_features)
         return super().__call__(inputs, out_sharding)
 
 
