@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 from jax import lax
-from jax.lax import conv_dimension_numbers
 from jax.typing import ArrayLike
 
 from jaxconv import _lax, _ops
@@ -326,3 +325,34 @@ def conv_transpose(
         convention=convention,
         method=method,
     )
+
+
+def conv_dimension_numbers(
+    lhs_shape: Sequence[int], rhs_shape: Sequence[int], dimension_numbers: Any
+) -> lax.ConvDimensionNumbers:
+    """Convert dimension numbers to their canonical form, as `jax.lax.conv_dimension_numbers`.
+
+    Parameters
+    ----------
+    lhs_shape, rhs_shape
+        Shapes of the operands.
+    dimension_numbers
+        None, a triple of strings, or the canonical form already, as for `conv_general_dilated`.
+
+    Returns
+    -------
+    jax.lax.ConvDimensionNumbers
+        Where the axes stand in both operands and in the result.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are of none of these types or do not fit the shapes.
+
+    Examples
+    --------
+    >>> from jaxconv.lax import conv_dimension_numbers
+    >>> conv_dimension_numbers((8, 32, 32, 3), (5, 5, 3, 16), ("NHWC", "HWIO", "NHWC"))
+    ConvDimensionNumbers(lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), out_spec=(0, 3, 1, 2))
+    """
+    return lax.conv_dimension_numbers(lhs_shape, rhs_shape, dimension_numbers)
