@@ -1,7 +1,8 @@
 """Convolution and correlation for JAX: one bilinear primitive, an algorithm for each shape, exact adjoints.
 
 The modules carry the names and the semantics of those that people know: `jaxconv.signal` (`scipy.signal`),
-`jaxconv.lax` (`jax.lax`) and `jaxconv.nn` (`flax.nnx`; needs Flax, and is imported when it is first used).
+`jaxconv.numpy` (`numpy`), `jaxconv.lax` (`jax.lax`) and `jaxconv.nn` (`flax.nnx`; needs Flax, and is imported when it
+is first used); `jaxconv.checkpoint_policies` adds to `jax.checkpoint_policies`.
 """
 
 import importlib
@@ -12,16 +13,18 @@ from jaxconv._flip import flip
 from jaxconv._report import plan
 
 if TYPE_CHECKING:
-    from jaxconv import nn
+    from jaxconv import checkpoint_policies, nn, numpy
 
     __version__: str
 
-__all__ = ["__version__", "flip", "lax", "nn", "plan", "signal"]
+__all__ = ["__version__", "checkpoint_policies", "flip", "lax", "nn", "numpy", "plan", "signal"]
+
+_LAZY_MODULES = ("checkpoint_policies", "nn", "numpy")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "nn":
-        return importlib.import_module("jaxconv.nn")
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"jaxconv.{name}")
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("jaxconv")
     raise AttributeError(f"module 'jaxconv' has no attribute {name!r}")

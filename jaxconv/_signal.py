@@ -47,7 +47,7 @@ def convolve(
     if _is_empty(mode, in1, in2):
         return jnp.zeros(in1.shape, jnp.result_type(in1, in2))
     sections = [section(mode, n, m) for n, m in zip(in1.shape, in2.shape, strict=True)]
-    return _convolve_arrays(in1, in2, sections, conjugate, method, precision)
+    return convolve_arrays(in1, in2, sections, conjugate, method, precision)
 
 
 @functools.partial(jax.jit, static_argnames=("mode", "boundary", "method", "precision", "conjugate"))
@@ -91,7 +91,7 @@ def convolve2d(
         else:
             in1 = jnp.pad(in1.astype(dtype), reach, padding)
         sections = [section("valid", n, m) for n, m in zip(in1.shape, in2.shape, strict=True)]
-    return _convolve_arrays(in1, in2, sections, conjugate, method, precision)
+    return convolve_arrays(in1, in2, sections, conjugate, method, precision)
 
 
 @functools.partial(jax.jit, static_argnames=("mode", "axes", "precision"))
@@ -212,10 +212,13 @@ def _normalized_axes(axes: tuple[int, ...] | None, ndim: int) -> tuple[int, ...]
     return axes
 
 
-def _convolve_arrays(
+def convolve_arrays(
     in1: jax.Array, in2: jax.Array, sections: Sections, conjugate: bool, method: Method, precision: Any
 ) -> jax.Array:
-    """Convolve arrays of the same rank (or correlate the first with the second), the smaller one being the kernel."""
+    """Convolve arrays of the same rank (or correlate the first with the second), the smaller one being the kernel.
+
+    The sections are those of the full result that are returned.
+    """
     method = check_method(method)
     in2 = jnp.conj(in2) if conjugate else in2
     convention: Convention = "correlation" if conjugate else "convolution"
