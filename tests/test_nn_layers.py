@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import jax
@@ -14,19 +15,19 @@ from flax import nnx
 from jaxconv import nn
 from jaxconv._boundary import BOUNDARIES
 
-from .test_nn import MADE, assert_close, initial, quick_jit, values
+from .test_nn import MADE, assert_close, flipped, initial, quick_jit, values
 
 
 def outcomes(layer: nnx.Module, x: jax.Array) -> Any:
-    """The result, its gradients with respect to all variables and to the input."""
-    graphdef, state = nnx.split(layer)
+    """The result, its gradients with respect to the parameters and to the input."""
+    graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
 
     @quick_jit
-    def run(state: Any, x: jax.Array) -> Any:
-        result, pullback = jax.vjp(lambda state, x: nnx.merge(graphdef, state)(x), state, x)
+    def run(params: Any, x: jax.Array) -> Any:
+        result, pullback = jax.vjp(lambda params, x: nnx.merge(graphdef, params, rest)(x), params, x)
         return result, *pullback(jnp.cos(jnp.arange(result.size, dtype=result.dtype)).reshape(result.shape))
 
-    return run(state, x)
+    return run(params, x)
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -164,3 +165,97 @@ def test_fixed_filter_is_not_trained() -> None:
 def test_layers_reject(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# (input shape, positional arguments, options)
+TRANSPOSED = {
+    "same": ((2, 4, 5, 2), (2, 3, (3, 2), 2), {}),
+    "valid, adjoint": ((2, 4, 5, 2), (2, 3, (3, 2), (1, 3)), {"padding": "VALID", "transpose_kernel": True}),
+    "circular, even kernel": ((2, 6, 5, 2), (2, 3, (4, 3), (2, 1)), {"padding": "CIRCULAR"}),
+    "circular, adjoint": ((1, 6, 2), (2, 3, 4, 2), {"padding": "CIRCULAR", "transpose_kernel": True}),
+    "circular, longer than the axis": ((1, 2, 2), (2, 3, 7), {"padding": "CIRCULAR", "kernel_dilation": 2}),
+    "numbers, dilation, no bias": (
+        (2, 4, 5, 2),
+        (2, 3, (3, 2), 2),
+        {"padding": [1, (0, 2)], "kernel_dilation": (2, 1), "use_bias": False},
+    ),
+    "integer padding, no batch": ((6, 2), (2, 3, 3), {"padding": 1}),
+    "mask, batch axes": ((2, 1, 2, 4, 2), (2, 3, (3,), 3), {"mask": np.arange(18.0).reshape(3, 2, 3)}),
+    "complex": ((2, 5, 2), (2, 3, 3, 2), {"param_dtype": jnp.complex128}),
+    "half precision": ((2, 5, 2), (2, 3, 3, 2), {"dtype": jnp.bfloat16, "preferred_element_type": jnp.float32}),
+}
+
+
+@pytest.mark.parametrize("case", TRANSPOSED)
+def test_conv_transpose_matches_flax(case: str) -> None:
+    shape, arguments, options = TRANSPOSED[case]
+    options = MADE | options
+    half = options.get("dtype") is not None
+    x = values(shape, jnp.bfloat16 if half else options["param_dtype"], seed=2)
+    expected = outcomes(nnx.ConvTranspose(*arguments, **options), x)
+    tolerance = 2e-2 if half else 1e-12
+    assert_close(outcomes(nn.ConvTranspose(*arguments, **options), x), expected, tolerance)
+    mask = options.get("mask")
+    convolution = nn.ConvTranspose(
+        *arguments, **options | {"convention": "convolution", "mask": None if mask is None else flipped(mask)}
+    )
+    convolution.kernel[...] = flipped(convolution.kernel[...])
+    found = outcomes(convolution, x)
+    found[1]["kernel"][...] = flipped(found[1]["kernel"][...])
+    assert_close(found, expected, tolerance)
+
+
+@pytest.mark.parametrize("convention", ["correlation", "convolution"])
+def test_conv_transpose_is_the_adjoint_of_conv(convention: str) -> None:
+    """With the same kernel and padding="VALID", where the strides leave no sample over."""
+    x, y = values((1, 9, 2)), values((1, 4, 3), seed=1)
+    options = {"padding": "VALID", "convention": convention, "use_bias": False, **MADE}
+    conv = nn.Conv(2, 3, 3, 2, **options)
+    transposed = nn.ConvTranspose(3, 2, 3, 2, transpose_kernel=True, **options)
+    assert transposed.kernel.shape == conv.kernel.shape
+    np.testing.assert_allclose(jnp.vdot(conv(x), y), jnp.vdot(x, transposed(y)), rtol=1e-12)
+
+
+def test_conv_transpose_signature_and_initial_values() -> None:
+    flax, ours = (inspect.signature(cls.__init__).parameters for cls in (nnx.ConvTranspose, nn.ConvTranspose))
+    assert list(ours) == [*flax, "convention", "method"]
+    functions = {"kernel_init", "bias_init"}
+    assert all(ours[name].kind is flax[name].kind for name in flax)
+    assert all(ours[name].default == flax[name].default for name in flax.keys() - functions)
+    layers = [cls(2, 3, 3, rngs=nnx.Rngs(7)) for cls in (nn.ConvTranspose, nnx.ConvTranspose)]
+    jax.tree.map(np.testing.assert_array_equal, *map(nnx.state, layers))
+
+
+def test_conv_transpose_of_four_axes_and_of_nothing() -> None:
+    assert nn.ConvTranspose(1, 2, (1, 2, 1, 2), 2, **MADE)(jnp.ones((1, 2, 1, 2, 1, 1))).shape == (1, 4, 2, 4, 2, 2)
+    layer = nn.ConvTranspose(1, 2, 3, 2, **MADE)
+    assert layer(jnp.ones((0, 4, 1))).shape == (0, 8, 2)
+    assert layer(jnp.ones((2, 0, 4, 1))).shape == (2, 0, 8, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"padding": "REFLECT"}, ValueError, r"'REFLECT' is unknown to transposed convolutions: .*'CIRCULAR', an int"),
+        ({"padding": (1,)}, ValueError, r"padding must have one entry per spatial axis: got 1"),
+        ({"padding": 0.5}, TypeError, r"padding must be an integer, got 0.5"),
+        ({"strides": 0}, ValueError, r"strides must be positive, got 0"),
+        ({"convention": "conv"}, ValueError, r"unknown convention 'conv'"),
+        ({"method": "fast"}, ValueError, r"unknown method 'fast'"),
+        ({"mask": np.ones((3, 3))}, ValueError, r"mask has shape \(3, 3\), but the kernel has \(3, 3, 2, 4\)"),
+    ],
+)
+def test_conv_transpose_rejects(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        nn.ConvTranspose(2, 4, (3, 3), **MADE | options)
+
+
+def test_conv_transpose_rejects_inputs() -> None:
+    layer = nn.ConvTranspose(2, 4, (3, 3), padding="CIRCULAR", **MADE)
+    for shape, message in (
+        ((4, 2), r"at least 3 axes"),
+        ((4, 4, 3), r"last axis has 3 features .*in_features=2"),
+        ((4, 0, 2), r"'CIRCULAR' needs an input of which no spatial axis is empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            layer(jnp.zeros(shape))

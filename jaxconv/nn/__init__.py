@@ -13,8 +13,8 @@ that they have in Flax, so that checkpoints move between the two::
             # was nnx.Conv(3, 16, (3, 3), rngs=rngs)
             self.conv = nn.Conv(3, 16, (3, 3), convention="convolution", rngs=rngs)
 
-`DepthwiseConv` filters each feature by itself, `SeparableConv` then mixes them, and `FixedFilter` applies a given kernel
-that is not trained.
+`ConvTranspose` is `flax.nnx.ConvTranspose` with the same two arguments. `DepthwiseConv` filters each feature by itself,
+`SeparableConv` then mixes them, and `FixedFilter` applies a given kernel that is not trained.
 
 `CNN` is a small image classifier built of these layers. All run under every transformation of Flax and JAX
 (`nnx.jit`, `nnx.grad`, `nnx.vmap` over models, `jax.lax.scan` over training steps), and inside `scan` at full speed,
@@ -34,5 +34,6 @@ from jaxconv.nn._cnn import CNN
 from jaxconv.nn._conv import Conv
 from jaxconv.nn._depthwise import DepthwiseConv, SeparableConv
 from jaxconv.nn._fixed import FixedFilter
+from jaxconv.nn._transpose import ConvTranspose
 
-__all__ = ["CNN", "Conv", "DepthwiseConv", "FixedFilter", "SeparableConv"]
+__all__ = ["CNN", "Conv", "ConvTranspose", "DepthwiseConv", "FixedFilter", "SeparableConv"]

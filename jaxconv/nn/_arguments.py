@@ -12,6 +12,7 @@ Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
 # What Flax turns into an extended input, and what `jax.lax` turns into zeros (in lower case too).
 EXTENDED_PADDINGS = ("CIRCULAR", "REFLECT", "CAUSAL")
 LAX_PADDINGS = ("SAME", "SAME_LOWER", "VALID")
+TRANSPOSED_PADDINGS = ("SAME", "VALID", "CIRCULAR")
 
 
 def integer(name: str, value: object) -> int:
@@ -107,6 +108,30 @@ def padding(value: Padding, ndim: int) -> str | tuple[tuple[int, int], ...]:
         return ((number, number),) * ndim
     _check_length("padding", value, ndim)
     return tuple(_pair(f"padding[{axis}]", pair) for axis, pair in enumerate(value))
+
+
+def transposed_padding(value: Padding, ndim: int) -> str | tuple[tuple[int, int], ...]:
+    """Return the name of a padding of transposed convolutions, or one pair of integers for each spatial axis.
+
+    Raises
+    ------
+    TypeError
+        If a number is no integer.
+    ValueError
+        If it names no such padding, or is not as long as there are spatial axes.
+    """
+    if isinstance(value, str) and value not in TRANSPOSED_PADDINGS:
+        names = ", ".join(map(repr, TRANSPOSED_PADDINGS))
+        raise ValueError(
+            f"padding {value!r} is unknown to transposed convolutions: choose one of {names}, an integer, or for each "
+            "spatial axis an integer or a pair (low, high)"
+        )
+    return padding(value, ndim)
+
+
+def each(value: Sizes, ndim: int) -> tuple[int, ...]:
+    """Return one integer for each spatial axis, of an integer for all (None means 1) or a sequence."""
+    return tuple(value) if isinstance(value, Sequence) else (1 if value is None else value,) * ndim
 
 
 def boundary(value: object, padding: object, ndim: int) -> tuple[Boundary, ...] | None:
