@@ -45,6 +45,7 @@ EXPERIMENTS = {
         Experiment("twins", "Do networks learn the same under both conventions, up to the flip?", headline=True),
         Experiment("frobenius", "Is each output an inner product, and a whole layer one matrix?"),
         Experiment("blur", "Does the flip matter to a blurred face?"),
+        Experiment("matching", "Does a cross-correlation map tell where a probe sits in a picture?"),
     )
 }
 
