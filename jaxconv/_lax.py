@@ -80,6 +80,8 @@ def conv_general_dilated(
     x = lhs.transpose(dimensions.lhs_spec)
     w = rhs.transpose(dimensions.rhs_spec)
     groups = _check_groups(x.shape, w.shape, feature_groups, batch_groups)
+    if padding is None:
+        raise ValueError("padding must be 'SAME', 'SAME_LOWER', 'VALID' or pairs of integers, got None")
     if isinstance(padding, str):
         padding = _pads(padding, x.shape[2:], w.shape[2:], strides, lhs_dilation, rhs_dilation)
     if batch_groups > 1:
@@ -163,7 +165,7 @@ def transposed_pads(padding: Any, window: Sequence[int], strides: Sequence[int],
                 f"unknown padding {padding!r} for strides={tuple(strides)}: choose 'SAME', 'VALID' or pairs of integers"
             )
         return padding
-    if not consistent:
+    if not consistent or padding is None:
         return padding
     pairs = _ops.pads(padding, len(window))
     return tuple((taps - 1 - low, taps - 1 - high) for taps, (low, high) in zip(window, pairs, strict=True))

@@ -72,8 +72,8 @@ def convolve(
     [0 1 7]
     """
     return _convolve(
-        jnp.atleast_1d(_ops.as_array(a)),
-        jnp.atleast_1d(_ops.as_array(v)),
+        _ops.as_array(a),
+        _ops.as_array(v),
         mode=mode,
         method=_static(method),
         precision=_ops.lax_precision(precision),
@@ -137,6 +137,8 @@ def correlate(
 @functools.partial(jax.jit, static_argnames=("mode", "method", "precision", "conjugate"))
 def _convolve(a: jax.Array, v: jax.Array, *, mode: Mode, method: Method, precision: Any, conjugate: bool) -> jax.Array:
     _signal.check_mode(mode)
+    if not conjugate:
+        a, v = jnp.atleast_1d(a), jnp.atleast_1d(v)
     for name, array in (("a", a), ("v", v)):
         if array.ndim != 1:
             raise ValueError(
@@ -154,6 +156,8 @@ def _convolve(a: jax.Array, v: jax.Array, *, mode: Mode, method: Method, precisi
 
 def _section(mode: Mode, size: int, taps: int, conjugate: bool) -> tuple[int, int]:
     """Return where a mode starts in the full result, and how many outputs it has."""
+    if mode == "full":
+        return _signal.section(mode, size, taps)  # without comparing the lengths, which may be symbols
     shorter, longer = min(size, taps), max(size, taps)
     start, length = _signal.section(mode, longer, shorter)
     if mode == "same" and conjugate and size < taps:

@@ -202,6 +202,8 @@ X, W = np.ones((2, 5, 6, 4), np.float32), np.ones((3, 3, 4, 7), np.float32)
         ),
         ((X, W, (1, 1), "FULL"), {}, ValueError, "unknown padding 'FULL'"),
         ((X, W, (1, 1), "FULL"), {"use_consistent_padding": True}, ValueError, "unknown padding 'FULL'"),
+        ((X, W, (1, 1), None), {}, ValueError, "padding must be 'SAME', .* got None"),
+        ((X, W, (1, 1), None), {"use_consistent_padding": True}, ValueError, "padding must be 'SAME', .* got None"),
         ((X, W, (1, 1), (1, 1)), {"use_consistent_padding": True}, ValueError, r"one \(low, high\) pair .*, got 1"),
         ((X, W, (1, 1), ((1, 1),)), {"use_consistent_padding": True}, ValueError, "one entry per spatial axis: got 1"),
         ((X, W[0], (1, 1), "SAME"), {}, ValueError, r"same rank, .* \(2, 5, 6, 4\) and \(3, 4, 7\)"),

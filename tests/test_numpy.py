@@ -141,3 +141,13 @@ def test_32_bits():
     result = jaxconv.numpy.convolve([1.0, 2.0], jnp.arange(3))
     assert result.dtype == "float32"
     np.testing.assert_array_equal(result, [0, 1, 4, 4])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exported_with_a_symbolic_length(name):
+    v = random((3,), "float32", "v")
+    (length,) = jax.export.symbolic_shape("n")
+    call = jax.jit(lambda a: getattr(jaxconv.numpy, name)(a, v, "full"))
+    exported = jax.export.export(call)(jax.ShapeDtypeStruct((length,), np.float32))
+    a = random((7,), "float32", "a")
+    np.testing.assert_allclose(exported.call(a), getattr(np, name)(a, v, "full"), rtol=1e-5, atol=1e-5)
