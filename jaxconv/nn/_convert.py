@@ -1,0 +1,75 @@
+"""Conversion of modules between the two conventions."""
+
+from typing import TypeVar
+
+from flax import nnx
+
+from jaxconv._flip import flip
+from jaxconv._ops import check_convention
+from jaxconv._spec import Convention
+from jaxconv.nn._conv import Conv
+from jaxconv.nn._transpose import ConvTranspose
+
+M = TypeVar("M", bound=nnx.Module)
+
+
+def with_convention(module: M, convention: Convention) -> M:
+    """Return a copy of a module that computes the same function under the given convention.
+
+    In each layer of jaxconv that is of the other convention, the kernel (and its mask) is reversed along the spatial
+    axes. All else, layers of Flax among it, is copied as it is.
+
+    Parameters
+    ----------
+    module
+        A `flax.nnx.Module`, which stays as it is. What it shares, layers or parameters, the copy shares too.
+    convention
+        ``"correlation"`` or ``"convolution"``.
+
+    Returns
+    -------
+    flax.nnx.Module
+        A module of the same class.
+
+    Raises
+    ------
+    TypeError
+        If ``module`` is no `flax.nnx.Module`.
+    ValueError
+        If the convention is unknown, or a kernel to be reversed also belongs to a layer that would need it unreversed.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from jaxconv import nn
+    >>> model = nn.Conv(1, 1, 3, use_bias=False, rngs=nnx.Rngs(0))
+    >>> model.kernel[...] = jnp.array([1.0, 2.0, 3.0]).reshape(3, 1, 1)
+    >>> nn.with_convention(model, "convolution").kernel[:, 0, 0]
+    Array([3., 2., 1.], dtype=float32)
+    """
+    check_convention(convention)
+    if not isinstance(module, nnx.Module):
+        raise TypeError(f"module must be a flax.nnx.Module, got {type(module).__name__}")
+    copy = nnx.clone(module)
+    reversed_kernels: dict[int, tuple[nnx.Variable, int]] = {}
+    kept: dict[int, str] = {}
+    for path, part in nnx.iter_modules(copy):
+        changes = isinstance(part, Conv | ConvTranspose) and part.convention != convention
+        for name, value in vars(part).items():
+            if isinstance(value, nnx.Variable) and not (changes and name == "kernel"):
+                kept[id(value)] = ".".join(map(str, (*path, name)))
+        if isinstance(part, Conv | ConvTranspose) and changes:
+            part.convention = convention
+            ndim = len(part.kernel_size)
+            reversed_kernels[id(part.kernel)] = (part.kernel, ndim)
+            if part.mask is not None:
+                part.mask = flip(part.mask, range(ndim))
+    for key, (kernel, ndim) in reversed_kernels.items():
+        if key in kept:
+            raise ValueError(
+                f"the kernel {kept[key]!r} is shared by a layer that must reverse it for convention={convention!r} and "
+                "one that must not: give the two kernels of their own, or make both layers of one convention"
+            )
+        kernel[...] = flip(kernel[...], range(ndim))
+    return copy
