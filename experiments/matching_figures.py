@@ -75,7 +75,7 @@ def noise(found: Findings, rng: np.random.Generator) -> Figure:
         "noise",
         "Localisation error against noise",
         "Mean distance between the maximum of the map and the probe’s place, on the worse axis, with 95% bootstrap "
-        "intervals over trials.",
+        "intervals over trials. Under strong noise the normalised map, too, misses many probes.",
         (drawn.panel,),
         width=440,
     )
@@ -159,7 +159,7 @@ def learning(found: Findings) -> Panel:
                 axes.fill_between(range(len(middle)), low, high, color=COLORS[color], alpha=0.12, linewidth=0)
         axes.set_xlabel("step")
         axes.set_ylabel("cosine (median, range of objects)")
-        axes.legend(loc="center right", fontsize=7)
+        axes.legend(loc="center right", bbox_to_anchor=(1, 0.74), fontsize=7)
     return drawn.panel
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from experiments import data, matching, report, runner
+from experiments import data, matching, matching_lesson, report, runner
 from experiments.core import Context
 from experiments.kernels import flip
 
@@ -79,10 +79,10 @@ def test_intervals_cover():
 
 @pytest.mark.x32
 def test_matching(tmp_path, monkeypatch):
-    monkeypatch.setattr(matching, "STEPS", 20)
-    draw, learn = matching.draw_trials, matching.learn
+    monkeypatch.setattr(matching_lesson, "STEPS", 20)
+    draw, learn = matching.draw_trials, matching_lesson.learn
     monkeypatch.setattr(matching, "draw_trials", lambda rng, count: draw(rng, 12))
-    monkeypatch.setattr(matching, "learn", lambda rng, count, dtype: learn(rng, 2, dtype))
+    monkeypatch.setattr(matching_lesson, "learn", lambda rng, count, dtype: learn(rng, 2, dtype))
     result = matching.run(QUIET)
     # Twelve trials are too few for intervals as narrow as these claims need.
     wide = {"normalised-finds", "normalised-is-better", "chance", "convolution-unturned", "plain-is-drawn-to-light"}
