@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 from flax import nnx
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxconv import nn
 from jaxconv._boundary import BOUNDARIES
@@ -259,3 +261,13 @@ def test_conv_transpose_rejects_inputs() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             layer(jnp.zeros(shape))
+
+
+def test_fixed_filter_keeps_an_explicit_sharding(two_devices: list[jax.Device]) -> None:
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Explicit,), devices=two_devices)
+    x, w = values((4, 6, 2)), values((3,), seed=1)
+    expected = np.asarray(nn.FixedFilter(w)(x))
+    with jax.set_mesh(mesh):
+        found = nn.FixedFilter(w)(jax.device_put(x, NamedSharding(mesh, P("batch"))))
+        assert found.sharding.spec == P("batch", None, None)
+    np.testing.assert_allclose(np.asarray(found), expected, atol=1e-12)

@@ -92,6 +92,7 @@ class FixedFilter(Conv):
                 f"a kernel of shape {self.kernel_size} needs an input of at least {ndim + 1} axes, (*batch, *spatial, "
                 f"features), got shape {shape}"
             )
-        features_first = jnp.moveaxis(jnp.asarray(inputs), -1, 0)
-        y = jnp.moveaxis(super().__call__(features_first[..., None])[..., 0], 0, -1)
+        # Features behind the other batch axes, since a sharded axis can be merged with others only if it leads.
+        images = jnp.moveaxis(jnp.asarray(inputs), -1, -ndim - 1)
+        y = jnp.moveaxis(super().__call__(images[..., None])[..., 0], -ndim - 1, -1)
         return y if out_sharding is None else jax.sharding.reshard(y, out_sharding)
