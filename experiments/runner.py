@@ -43,6 +43,7 @@ EXPERIMENTS = {
             "identification", "Which kernel does a layer learn from a picture and its filtered copy?", headline=True
         ),
         Experiment("twins", "Do networks learn the same under both conventions, up to the flip?", headline=True),
+        Experiment("algebra", "Which algebraic laws does the flip buy, and what holds without it?"),
         Experiment("frobenius", "Is each output an inner product, and a whole layer one matrix?"),
         Experiment("blur", "Does the flip matter to a blurred face?"),
         Experiment("matching", "Does a cross-correlation map tell where a probe sits in a picture?"),

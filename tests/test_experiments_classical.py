@@ -7,7 +7,7 @@ import pytest
 import scipy.ndimage
 import scipy.signal
 
-from experiments import blur, data, frobenius, report, runner
+from experiments import algebra, blur, data, frobenius, report, runner
 from experiments.core import Context, Outcome
 from experiments.kernels import asymmetry, flip
 
@@ -23,6 +23,44 @@ def check(result: Outcome, name: str, tmp_path) -> None:
     page = report.page(results, tmp_path)
     assert all(claim.statement.split(" (")[0] in page for claim in result.claims)
     assert all(panel.alt for figure in result.figures for panel in figure.panels)
+
+
+# --- algebra ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.x32
+def test_algebra(tmp_path, monkeypatch):
+    small = {"SIDES": {1: 12}, "DTYPES": ("float64",), "PHOTOGRAPHS": (), "STARTS": 2, "STEPS": 100}
+    for name, value in small.items():
+        monkeypatch.setattr(algebra, name, value)
+    check(algebra.run(QUIET), "algebra", tmp_path)
+
+
+@pytest.mark.parametrize("name", algebra.OPERATIONS)
+def test_laws(name):
+    """SciPy breaks associativity by the same amount, and an operation breaks the laws of the other only."""
+    op = {"convolution": scipy.signal.convolve, "correlation": scipy.signal.correlate}[name]
+    case = algebra.case("complex", np.random.default_rng(0), "complex128", np.ones(9) + 1j * np.arange(9))
+    found = algebra.laws(name, algebra.OPERATIONS[name], case)
+    x, a, b = case.x, case.a, case.b
+    nested = op(op(x, a), b)
+    expected = np.linalg.norm(op(x, op(a, b)) - nested) / np.linalg.norm(nested)
+    assert found["associative"] == pytest.approx(expected, abs=1e-14)
+    broken = {law for law, value in found.items() if value > algebra.DIFFERENT}
+    assert broken == {*(algebra.CONVOLUTION if name == "correlation" else algebra.CORRELATION), *algebra.NEVER}
+
+
+def test_signals_of_algebra():
+    cases = {case.name: case for case in algebra.draw(Context(), 1)}
+    assert {each.x.shape for each in cases.values()} == {(48,), (16, 16), (8, 8, 8)}
+    assert {str(each.y.dtype) for each in cases.values()} == {*algebra.DTYPES}
+    assert cases["line of coins"].x.shape == (48,)
+    assert cases["coins"].x.shape == (16, 16)
+
+
+def test_sides_of_a_law_have_one_shape():
+    with pytest.raises(ValueError, match=r"sides of a law have the shapes \(2,\) and \(3,\); they must agree"):
+        algebra.residual(np.ones(2), np.ones(3))
 
 
 # --- frobenius -------------------------------------------------------------------------------------------------------
