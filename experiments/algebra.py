@@ -114,8 +114,9 @@ def draw(context: Context, repeats: int) -> Iterator[Case]:
             for repeat in range(repeats):
                 yield case(f"{dimensions}-D {dtype} {repeat + 1}", rng, dtype, normal(rng, dtype, (side,) * dimensions))
     for name in PHOTOGRAPHS:
-        picture = data.photograph(name, SIDES[1])
-        picture = picture - picture.mean()
+        picture = data.photograph(name, SIDES[1] + 8)
+        # Whitened, as low frequencies would hide the flip.
+        picture = data.filtered(picture - picture.mean(), data.whitening_filter(picture - picture.mean(), 9))
         rng = context.rng(1)
         yield case(f"line of {name}", rng, "float64", picture[SIDES[1] // 2])
         yield case(name, rng, "float64", picture[: SIDES[2], : SIDES[2]])
