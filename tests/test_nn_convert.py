@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from jax import numpy as jnp
@@ -67,3 +68,25 @@ def test_errors():
     flax_layer.kernel = layer.kernel
     with pytest.raises(ValueError, match="is shared by a layer that must reverse it"):
         nn.with_convention(nnx.Sequential(layer, flax_layer), "convolution")
+
+
+@pytest.mark.parametrize("transform", [optax.sgd(0.01, momentum=0.9), optax.adam(0.01)], ids=["momentum", "adam"])
+def test_training_goes_on_unchanged(transform):
+    @nnx.jit
+    def step(model, optimizer, x):
+        optimizer.update(model, nnx.grad(lambda m: jnp.mean((m(x) - 1) ** 2))(model))
+
+    model, x = Tree("correlation"), normal(1, 4, 6, 2)
+    optimizer = nnx.Optimizer(model, transform, wrt=nnx.Param)
+    for _ in range(2):
+        step(model, optimizer, x)
+    twin_optimizer = nn.optimizer_with_convention(optimizer, model, "convolution")
+    twin = nn.with_convention(model, "convolution")
+    for _ in range(3):
+        step(model, optimizer, x)
+        step(twin, twin_optimizer, x)
+    back = nn.with_convention(twin, "correlation")
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-11)  # noqa: E731
+    jax.tree.map(close, nnx.state(back), nnx.state(model))
+    back_optimizer = nn.optimizer_with_convention(twin_optimizer, twin, "correlation")
+    jax.tree.map(close, nnx.state(back_optimizer), nnx.state(optimizer))

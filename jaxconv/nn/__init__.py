@@ -32,9 +32,18 @@ except ModuleNotFoundError as error:
 
 from jaxconv.nn._cnn import CNN
 from jaxconv.nn._conv import Conv
-from jaxconv.nn._convert import with_convention
+from jaxconv.nn._convert import optimizer_with_convention, with_convention
 from jaxconv.nn._depthwise import DepthwiseConv, SeparableConv
 from jaxconv.nn._fixed import FixedFilter
 from jaxconv.nn._transpose import ConvTranspose
 
-__all__ = ["CNN", "Conv", "ConvTranspose", "DepthwiseConv", "FixedFilter", "SeparableConv", "with_convention"]
+__all__ = [
+    "CNN",
+    "Conv",
+    "ConvTranspose",
+    "DepthwiseConv",
+    "FixedFilter",
+    "SeparableConv",
+    "optimizer_with_convention",
+    "with_convention",
+]

@@ -1,8 +1,10 @@
 """Conversion of modules between the two conventions."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import jax
 from flax import nnx
+from jax import numpy as jnp
 
 from jaxconv._flip import flip
 from jaxconv._ops import check_convention
@@ -72,4 +74,61 @@ def with_convention(module: M, convention: Convention) -> M:
                 "one that must not: give the two kernels of their own, or make both layers of one convention"
             )
         kernel[...] = flip(kernel[...], range(ndim))
+    return copy
+
+
+def optimizer_with_convention(optimizer: nnx.Optimizer, module: nnx.Module, convention: Convention) -> nnx.Optimizer:
+    """Return a copy of an optimiser that continues the training of ``with_convention(module, convention)``.
+
+    Whatever it holds for a kernel that `with_convention` reverses, such as momentum, is reversed too.
+
+    Parameters
+    ----------
+    optimizer
+        A `flax.nnx.Optimizer` of ``module``, which stays as it is.
+    module
+        The module before its conversion.
+    convention
+        As for `with_convention`.
+
+    Returns
+    -------
+    flax.nnx.Optimizer
+        An optimiser of the converted module.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `with_convention`; a TypeError if ``optimizer`` is no `flax.nnx.Optimizer`.
+
+    Examples
+    --------
+    >>> import optax
+    >>> from flax import nnx
+    >>> from jaxconv import nn
+    >>> model = nn.Conv(1, 1, 3, rngs=nnx.Rngs(0))
+    >>> optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+    >>> # ... training ...
+    >>> optimizer = nn.optimizer_with_convention(optimizer, model, "convolution")
+    >>> model = nn.with_convention(model, "convolution")
+    """
+    if not isinstance(optimizer, nnx.Optimizer):
+        raise TypeError(f"optimizer must be a flax.nnx.Optimizer, got {type(optimizer).__name__}")
+    with_convention(module, convention)  # raises where there is no such module
+    # How many axes to reverse, at the paths that parameters have in the state of the module, hence in the optimiser's.
+    counts = nnx.clone(module)
+    nnx.update(counts, jax.tree.map(lambda _: jnp.zeros((), int), nnx.state(counts, nnx.Variable)))
+    for _, part in nnx.iter_modules(counts):
+        if isinstance(part, Conv | ConvTranspose) and part.convention != convention:
+            part.kernel.set_value(jnp.asarray(len(part.kernel_size)))
+    axes: dict[Any, Any] = dict(nnx.traversals.flatten_mapping(nnx.to_pure_dict(nnx.state(counts))))
+
+    copy = nnx.clone(optimizer)
+    leaves = jax.tree_util.tree_leaves_with_path(copy.opt_state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    for keys, leaf in leaves:
+        names = tuple(getattr(key, "key", None) for key in keys)
+        # The longest, since a parameter of the module itself may be called as one of a part.
+        count = next((axes[names[i:]] for i in range(len(names)) if names[i:] in axes), 0)
+        if count:
+            leaf[...] = flip(leaf[...], range(int(count)))
     return copy
