@@ -31,8 +31,9 @@ LAYERS, STARTS, STEPS, LAYER_SIDE, TRAINING_SIDE = 3, 8, 200, 3, 32
 METHOD = """\
 Every law is an equation; its residual is the norm of the difference of both sides over the norm of the right one, \
 in units of the machine’s epsilon where the law should hold. Signals x, y and kernels a, b, c are random in one, two \
-and three dimensions, in float32, float64 and complex128, and cut out of photographs in one and two. Operations are \
-those of jaxconv.signal in full mode, where correlation conjugates its second argument, as SciPy’s does.
+and three dimensions, in float32, float64 and complex128, and cut out of photographs in one and two, whitened so that \
+their low frequencies do not hide the flip. Operations are those of jaxconv.signal in full mode, where correlation \
+conjugates its second argument, as SciPy’s does.
 
 Laws that single out convolution must fail for correlation, by a margin, in every case. What holds for correlation \
 instead is claimed with the same tolerance: swapping the arguments flips and conjugates; filters applied one after \

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
@@ -364,3 +364,12 @@ def test_inside_a_layer_of_flax(convention, options):
     kernel = kernel[::-1, ::-1] if convention == "convolution" else kernel
     scale = float(jnp.abs(slope["kernel"][...]).max())
     np.testing.assert_allclose(kernel, slope["kernel"][...], rtol=tolerance, atol=tolerance * scale)
+
+
+def test_inside_a_layer_of_linen():
+    """`flax.linen.Conv` takes it too."""
+    x = random((2, 7, 6, 4), "float32", "x")
+    theirs = linen.Conv(6, (3, 2), strides=2, feature_group_count=2)
+    mine = linen.Conv(6, (3, 2), strides=2, feature_group_count=2, conv_general_dilated=conv_general_dilated)
+    variables = theirs.init(jax.random.key(0), x)
+    np.testing.assert_allclose(mine.apply(variables, x), theirs.apply(variables, x), rtol=1e-5, atol=1e-5)

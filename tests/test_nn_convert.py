@@ -51,6 +51,21 @@ def test_same_function_and_original_unchanged(convention):
     np.testing.assert_array_equal(other.layers[1].kernel[...], model.layers[1].kernel[...])
 
 
+def test_stacked_models():
+    """Their kernels have an axis more: to be converted one by one, and never to be reversed along the wrong axes."""
+
+    @nnx.vmap
+    def build(key):
+        return nn.Conv(2, 3, (2, 3), rngs=nnx.Rngs(key))
+
+    models, x = build(jax.random.split(jax.random.key(0), 2)), normal(1, 4, 5, 2)
+    with pytest.raises(ValueError, match=r"shape \(2, 2, 3, 2, 3\), not 4 axes .* inside nnx.vmap"):
+        nn.with_convention(models, "convolution")
+    others = nnx.vmap(lambda model: nn.with_convention(model, "convolution"))(models)
+    apply = nnx.vmap(lambda model: model(x))
+    np.testing.assert_allclose(apply(others), apply(models), rtol=1e-5, atol=1e-6)
+
+
 def test_same_convention_changes_nothing():
     model = Tree("convolution")
     same = nn.with_convention(model, "convolution")

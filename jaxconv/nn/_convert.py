@@ -38,7 +38,8 @@ def with_convention(module: M, convention: Convention) -> M:
     TypeError
         If ``module`` is no `flax.nnx.Module`.
     ValueError
-        If the convention is unknown, or a kernel to be reversed also belongs to a layer that would need it unreversed.
+        If the convention is unknown, a kernel to be reversed also belongs to a layer that would need it unreversed, or
+        kernels of several models are stacked (convert those inside `flax.nnx.vmap`).
 
     Examples
     --------
@@ -64,6 +65,12 @@ def with_convention(module: M, convention: Convention) -> M:
         if isinstance(part, Conv | ConvTranspose) and changes:
             part.convention = convention
             ndim = len(part.kernel_size)
+            if part.kernel.ndim != ndim + 2:
+                place = ".".join(map(str, (*path, "kernel")))
+                raise ValueError(
+                    f"{place!r} has shape {part.kernel.shape}, not {ndim + 2} axes for kernel_size {part.kernel_size}: "
+                    "convert stacked models inside nnx.vmap"
+                )
             reversed_kernels[id(part.kernel)] = (part.kernel, ndim)
             if part.mask is not None:
                 part.mask = flip(part.mask, range(ndim))
