@@ -72,25 +72,20 @@ def cost(problem: Problem) -> Cost:
     padded = _windows.padded_size(problem)
     result = math.prod(problem.y_shape)
     kernel = math.prod(problem.w_shape)
+    windows = problem.groups * problem.batch * problem.in_channels * problem.outputs * problem.taps
     if _over_outputs(problem):
-        form, products = "outputs", problem.outputs
-        windows = products * problem.groups * problem.batch * problem.in_channels * problem.taps
-        largest, partial = windows // products, result
-        terms = {f"{form} kernels": products * kernel}
+        form, products, partial, kernels = "outputs", problem.outputs, result, problem.outputs * kernel
     else:
-        form, products = "taps", math.prod(problem.kernel_shape[: _rows(problem)])
-        windows = problem.groups * problem.batch * problem.in_channels * problem.outputs * problem.taps
-        largest, partial = windows // products, products * result
-        terms = {}
+        products = math.prod(problem.kernel_shape[: _rows(problem)])
+        form, partial, kernels = "taps", products * result, 0
     if problem.groups > 1:
         form = f"grouped {form}"
-        terms = {f"grouped {name}": amount for name, amount in terms.items()}
     bytes_moved = itemsize * (padded + 2 * windows + 2 * partial)
     return Cost(
         multiply_adds=problem.multiply_adds,
         transform_flops=0,
         bytes_moved=bytes_moved,
-        scratch=itemsize * (padded + 2 * largest + 2 * result),
+        scratch=itemsize * (padded + 2 * windows // products + 2 * result),
         error=direct_error(problem),
         terms={
             "call": 1,
@@ -99,15 +94,9 @@ def cost(problem: Problem) -> Cost:
             f"{form} windows": windows,
             f"{form} results": partial,
             f"{form} multiply_adds": problem.multiply_adds,
-            **terms,
+            **({f"{form} kernels": kernels} if kernels else {}),
         },
     )
-
-
-def _channels_last(problem: Problem) -> _windows.Layout:
-    spatial = range(3, 3 + problem.spec.ndim)
-    exchanged = problem.spec.layout == "batch_last"
-    return _windows.Layout((0, 2, *spatial, 1) if exchanged else (0, 1, *spatial, 2))
 
 
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -127,7 +116,9 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def _product_per_output(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
-    layout = _channels_last(problem)
+    spatial = range(3, 3 + problem.spec.ndim)
+    exchanged = problem.spec.layout == "batch_last"
+    layout = _windows.Layout((0, 2, *spatial, 1) if exchanged else (0, 1, *spatial, 2))
     x, w = _windows.padded(problem, x, layout), w.transpose(layout.order)
     group, _, channel = layout.group_batch_channel
     contracted = (channel, *layout.spatial)
