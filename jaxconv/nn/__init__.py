@@ -35,6 +35,7 @@ from jaxconv.nn._conv import Conv
 from jaxconv.nn._convert import optimizer_with_convention, with_convention
 from jaxconv.nn._depthwise import DepthwiseConv, SeparableConv
 from jaxconv.nn._fixed import FixedFilter
+from jaxconv.nn._torch import from_torch
 from jaxconv.nn._transpose import ConvTranspose
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "DepthwiseConv",
     "FixedFilter",
     "SeparableConv",
+    "from_torch",
     "optimizer_with_convention",
     "with_convention",
 ]

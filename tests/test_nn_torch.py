@@ -1,0 +1,120 @@
+"""Parameters of torch's layers, against vectors that torch computed (see make_torch_vectors.py) and torch itself."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxconv import nn
+
+from .make_torch_vectors import FILE, LAYERS, compute
+
+VECTORS = np.load(FILE)
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+def sizes(value, ndim):
+    return (value,) * ndim if isinstance(value, int) else value
+
+
+def counterpart(name, flax=False, transpose_kernel=True, **convention):
+    """The layer of jaxconv, or of Flax, with torch's geometry."""
+    kind, options = LAYERS[name]
+    ndim = int(kind[-2])
+    kernel, dilation = sizes(options["kernel_size"], ndim), sizes(options.get("dilation", 1), ndim)
+    pads = sizes(options.get("padding", 0), ndim)
+    common = {
+        "kernel_size": kernel,
+        "strides": sizes(options.get("stride", 1), ndim),
+        "kernel_dilation": dilation,
+        "use_bias": options.get("bias", True),
+        "param_dtype": jnp.float64,
+        "rngs": nnx.Rngs(0),
+        **convention,
+    }
+    module = nnx if flax else nn
+    if kind.startswith("ConvTranspose"):
+        more = sizes(options.get("output_padding", 0), ndim)
+        reach = [d * (k - 1) - p for k, d, p in zip(kernel, dilation, pads, strict=True)]
+        padding = [(r, r + extra) for r, extra in zip(reach, more, strict=True)]
+        out = options["out_channels"]
+        return module.ConvTranspose(4, out, padding=padding, transpose_kernel=transpose_kernel, **common)
+    padding = [(p, p) for p in pads]
+    groups = options.get("groups", 1)
+    return module.Conv(4, options["out_channels"], padding=padding, feature_group_count=groups, **common)
+
+
+def check(layer, vectors):
+    state = {key: value for key, value in vectors.items() if key in ("weight", "bias")}
+    y = nn.from_torch(state, layer)(jnp.moveaxis(vectors["x"], 1, -1))
+    np.testing.assert_allclose(jnp.moveaxis(y, -1, 1), vectors["y"], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_vectors(name):
+    prefix = f"{name}/"
+    vectors = {key.removeprefix(prefix): VECTORS[key] for key in VECTORS if key.startswith(prefix)}
+    for convention in ("correlation", "convolution"):
+        check(counterpart(name, convention=convention), vectors)
+        if "transposed" in name:
+            check(counterpart(name, convention=convention, transpose_kernel=False), vectors)
+    check(counterpart(name, flax=True), vectors)
+    if HAS_TORCH:
+        for key, value in compute(name).items():
+            np.testing.assert_allclose(value, vectors[key], rtol=1e-12, atol=1e-12)
+
+
+class Model(nnx.Module):
+    def __init__(self, norm=nnx.BatchNorm):
+        rngs = nnx.Rngs(0)
+        self.layers = nnx.List([nn.Conv(1, 2, (2, 2), rngs=rngs), norm(2, rngs=rngs)])
+        self.head = nnx.Linear(2, 3, rngs=rngs)
+
+
+def state():
+    rng = np.random.default_rng(0)
+    shapes = {
+        "layers.0.weight": (2, 1, 2, 2),
+        "layers.0.bias": (2,),
+        "layers.1.weight": (2,),
+        "layers.1.bias": (2,),
+        "layers.1.running_mean": (2,),
+        "layers.1.running_var": (2,),
+        "layers.1.num_batches_tracked": (),
+        "head.weight": (3, 2),
+        "head.bias": (3,),
+    }
+    return {name: rng.normal(size=shape) for name, shape in shapes.items()}
+
+
+def test_tree():
+    given, original = state(), Model()
+    before = np.array(original.head.kernel[...])
+    model = nn.from_torch(given, original)
+    np.testing.assert_array_equal(original.head.kernel[...], before)
+    np.testing.assert_array_equal(model.layers[0].kernel[..., 0, 1], given["layers.0.weight"][1, 0].astype("float32"))
+    np.testing.assert_array_equal(model.head.kernel[...], given["head.weight"].T.astype("float32"))
+    names = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+    for mine, theirs in names.items():
+        value = getattr(model.layers[1], mine)
+        np.testing.assert_array_equal(value[...], given[f"layers.1.{theirs}"].astype("float32"))
+
+
+def test_rejections():
+    given = state()
+    with pytest.raises(ValueError, match=r"no 'head.bias', only 'head.weight', 'layers.0.bias'"):
+        nn.from_torch({key: value for key, value in given.items() if key != "head.bias"}, Model())
+    with pytest.raises(ValueError, match=r"no layer for 'tail.bias', 'tail.weight': remove"):
+        nn.from_torch({**given, "tail.weight": 0, "tail.bias": 0}, Model())
+    with pytest.raises(
+        ValueError, match=r"'layers.0.weight' has shape \(1, 2, 2, 2\), but this Conv needs \(2, 1, 2, 2\)"
+    ):
+        nn.from_torch({**given, "layers.0.weight": np.zeros((1, 2, 2, 2))}, Model())
+    with pytest.raises(ValueError, match=r"LayerNorm at 'layers.1' has parameters of its own"):
+        nn.from_torch(given, Model(nnx.LayerNorm))
+    with pytest.raises(TypeError, match=r"must be a flax.nnx.Module, got dict"):
+        nn.from_torch(given, {})
