@@ -16,6 +16,7 @@ from tqdm import tqdm
 from experiments import data
 from experiments.core import Claim, Context, Figure, Outcome, Table
 from experiments.figures import Picture, scientific, signed_png, strip
+from experiments.kernels import ASYMMETRY
 from experiments.training import Trainer
 from jaxconv import signal
 
@@ -32,8 +33,9 @@ METHOD = """\
 Every law is an equation; its residual is the norm of the difference of both sides over the norm of the right one, \
 in units of the machine’s epsilon where the law should hold. Signals x, y and kernels a, b, c are random in one, two \
 and three dimensions, in float32, float64 and complex128, and cut out of photographs in one and two, whitened so that \
-their low frequencies do not hide the flip. Operations are those of jaxconv.signal in full mode, where correlation \
-conjugates its second argument, as SciPy’s does.
+their low frequencies do not hide the flip. For the same reason a random kernel is redrawn until it differs from its \
+own flip by at least half its norm, which few of five taps do not. Operations are those of jaxconv.signal in full \
+mode, where correlation conjugates its second argument, as SciPy’s does.
 
 Laws that single out convolution must fail for correlation, by a margin, in every case. What holds for correlation \
 instead is claimed with the same tolerance: swapping the arguments flips and conjugates; filters applied one after \
@@ -124,9 +126,16 @@ def draw(context: Context, repeats: int) -> Iterator[Case]:
 
 
 def case(name: str, rng: np.random.Generator, dtype: str, x: np.ndarray) -> Case:
-    a, b, c = (normal(rng, dtype, (5,) * x.ndim) for _ in range(3))
+    a, b, c = (asymmetric(rng, dtype, (5,) * x.ndim) for _ in range(3))
     result = normal(rng, dtype, tuple(n + 4 for n in x.shape))
     return Case(name, float(np.finfo(dtype).eps), x, a, b, c, result)
+
+
+def asymmetric(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw kernels until one is far enough from its own flip for the flip to matter."""
+    while residual(turned(kernel := normal(rng, dtype, shape)), kernel) < ASYMMETRY:
+        pass
+    return kernel
 
 
 def normal(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
