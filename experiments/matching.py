@@ -16,10 +16,10 @@ from experiments import matching_figures as figures
 from experiments import matching_lesson as lessons
 from experiments.core import Claim, Context, Outcome
 from experiments.kernels import flip
+from experiments.matching_lesson import CONTRAST, SQUARE
 from jaxconv.signal import convolve, correlate
 
-SQUARE, SCENE, PROBE = 300, 128, 24  # sides of what is cut: from a photograph, from that, and from that
-CONTRAST = 0.08  # least standard deviation of a probe: nobody finds a piece of blank wall
+SCENE, PROBE = 128, 24  # sides of what is cut: from a square of a photograph, and from that
 FLOOR = 0.01  # least standard deviation that the normalised map divides by
 NEAR = 1.0  # pixels, on the worse axis: found
 BATCH = 50

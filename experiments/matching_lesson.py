@@ -14,7 +14,7 @@ from experiments.kernels import flip
 from jaxconv.signal import convolve, correlate
 
 SQUARE = 300  # side of what is taken of a photograph
-CONTRAST = 0.08  # least standard deviation of an object
+CONTRAST = 0.08  # least standard deviation of an object or a probe: nobody finds a piece of blank wall
 OBJECT, EXAMPLE, EXAMPLES, STEPS, RATE, LEARNING_NOISE = 16, 40, 64, 60, 0.3, 0.3
 
 
