@@ -16,9 +16,9 @@ that they have in Flax, so that checkpoints move between the two::
 `ConvTranspose` is `flax.nnx.ConvTranspose` with the same two arguments. `DepthwiseConv` filters each feature by itself,
 `SeparableConv` then mixes them, and `FixedFilter` applies a given kernel that is not trained.
 
-`CNN` is a small image classifier built of these layers. All run under every transformation of Flax and JAX
-(`nnx.jit`, `nnx.grad`, `nnx.vmap` over models, `jax.lax.scan` over training steps), and inside `scan` at full speed,
-where `jax.lax`'s own gradients are slow on CPUs.
+Models built of these layers: `CNN`, `ResNet` and `MobileNet` classify images, `UNet` maps images to images. All run
+under every transformation of Flax and JAX (`nnx.jit`, `nnx.grad`, `nnx.vmap` over models, `jax.lax.scan` over training
+steps), and inside `scan` at full speed, where `jax.lax`'s own gradients are slow on CPUs.
 
 The convention does not restrict what a network can learn: reversing every kernel turns a network of one convention
 into a network of the other that computes the same function, and gradient descent, started from there, goes through
@@ -30,6 +30,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError('jaxconv.nn needs Flax: pip install "jaxconv[flax]"', name=error.name) from error
 
+from jaxconv.nn._classifiers import MobileNet, ResNet
 from jaxconv.nn._cnn import CNN
 from jaxconv.nn._conv import Conv
 from jaxconv.nn._convert import optimizer_with_convention, with_convention
@@ -37,6 +38,7 @@ from jaxconv.nn._depthwise import DepthwiseConv, SeparableConv
 from jaxconv.nn._fixed import FixedFilter
 from jaxconv.nn._torch import from_torch
 from jaxconv.nn._transpose import ConvTranspose
+from jaxconv.nn._unet import UNet
 
 __all__ = [
     "CNN",
@@ -44,7 +46,10 @@ __all__ = [
     "ConvTranspose",
     "DepthwiseConv",
     "FixedFilter",
+    "MobileNet",
+    "ResNet",
     "SeparableConv",
+    "UNet",
     "from_torch",
     "optimizer_with_convention",
     "with_convention",

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxconv._spec import Convention, Method
-from jaxconv.nn import _arguments
+from jaxconv.nn import _arguments, _blocks
 from jaxconv.nn._conv import Conv
 
 
@@ -103,11 +103,9 @@ class CNN(nnx.Module):
                 f"{2 ** len(widths)} pixels along each axis, or fewer widths"
             )
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        choices = {"convention": (convention, "correlation"), "method": (method, "direct")}
-        given = {name: value for name, (value, default) in choices.items() if value != default}
         self.image_shape = image_shape
         self.convs = nnx.List(
-            conv(before, after, kernel_size, **options, **given)
+            conv(before, after, kernel_size, **options, **_blocks.given(convention, method))
             for before, after in zip((in_features, *widths), widths, strict=False)
         )
         pixels = math.prod(size // 2 ** len(widths) for size in image_shape)
