@@ -78,7 +78,7 @@ def _natural(text: str) -> int:
 
 
 def _device(parser: argparse.ArgumentParser, name: str) -> Any:
-    """Return the device called `name`, or end the program with the names that there are."""
+    """Return a device's or a platform's proper value for JAX, or end the program with the names that there are."""
     platform, _, index = name.partition(":")
     try:
         devices = jax.devices(platform)
@@ -87,7 +87,7 @@ def _device(parser: argparse.ArgumentParser, name: str) -> Any:
         parser.error(f"no device of platform {platform!r} ({error}); there are {', '.join(known)}")
     if index and not (index.isdecimal() and int(index) < len(devices)):
         parser.error(f"no device {name!r}; {platform} has the numbers 0 to {len(devices) - 1}")
-    return devices[int(index or 0)]
+    return devices[int(index)] if index else platform
 
 
 def _list() -> None:

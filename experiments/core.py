@@ -7,7 +7,9 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -22,6 +24,26 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
 
 class NonFiniteError(FloatingPointError):
     """A NaN or an infinity where a number was due; the run stops, for nothing that follows could be trusted."""
+
+
+def require_finite(what: str, tree: Any) -> None:
+    """Raise `NonFiniteError` if an array of a pytree holds a NaN or an infinity, and say which array, and where."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not jax.numpy.issubdtype(leaf.dtype, np.inexact):
+            continue
+        wrong = np.argwhere(~np.isfinite(np.asarray(leaf)))
+        if len(wrong):
+            first = tuple(map(int, wrong[0]))
+            raise NonFiniteError(
+                f"{what}{jax.tree_util.keystr(path)}: {len(wrong)} of {leaf.size} values are not finite, "
+                f"the first of them, {np.asarray(leaf)[first]}, at {first}"
+            )
+
+
+def usable_devices() -> list[Any]:
+    """Return the devices that a run may use: the one that was asked for, or else all of the platform."""
+    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    return [chosen] if isinstance(chosen, jax.Device) else jax.local_devices(backend=chosen)
 
 
 def extreme(values: np.ndarray, *labels: Sequence[str], smallest: bool = False) -> tuple[float, str]:

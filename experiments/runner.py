@@ -15,11 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jax
-
 import jaxconv
 from experiments import report
-from experiments.core import Claim, Context, Figure, NonFiniteError, Outcome, Panel, slug
+from experiments.core import Claim, Context, Figure, NonFiniteError, Outcome, Panel, slug, usable_devices
 
 DISTRIBUTIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-image", "scikit-learn", "matplotlib")
 
@@ -80,13 +78,13 @@ def run(names: Sequence[str], context: Context, out: Path, *, resume: bool = Fal
 
 def describe(context: Context) -> dict[str, Any]:
     """Return what a reader needs in order to judge a result, or to get it again."""
-    device = jax.config.jax_default_device or jax.devices()[0]  # pyright: ignore[reportAttributeAccessIssue]
+    device, *others = usable_devices()
     return {
         "seed": context.seed,
         "quick": context.quick,
         "x64": context.x64,
         "device": f"{device.platform}: {device.device_kind}",
-        "devices": len(jax.devices(device.platform)),
+        "devices": 1 + len(others),
         "cores": os.cpu_count(),
         "platform": platform.platform(),
         "python": platform.python_version(),

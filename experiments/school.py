@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 
 from experiments import data
-from experiments.training import Trainer, stack
+from experiments.training import Trainer, spread, stack
 from jaxconv.nn import CNN
 
 WIDTHS = (16, 32)
@@ -156,7 +156,7 @@ class School:
 
         optimizer = optax.multi_transform(optimizers(self.steps), {name: name for name in OPTIMIZERS})
         trainer = Trainer(loss, optimizer, what=f"twins, {network}, {self.dtype}", record=filters)
-        return trainer, jax.jit(jax.vmap(lambda params: logits(params, self.test_images).argmax(-1)))
+        return trainer, spread(lambda params: logits(params, self.test_images).argmax(-1))
 
     def _order(self, seed: int) -> np.ndarray:
         """Return the digits of every batch, [steps, batch]: one permutation of all digits after another."""

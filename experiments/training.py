@@ -1,16 +1,18 @@
-"""Gradient descent as one compiled program: `scan` over steps, `vmap` over independent runs."""
+"""Many independent runs as one compiled program: `vmap` over runs, dealt out to the devices, and `scan` over steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, PartitionSpec
 
-from experiments.core import NonFiniteError
+from experiments.core import NonFiniteError, require_finite, usable_devices
 
 
 class Fit(NamedTuple):
@@ -26,6 +28,68 @@ def stack(trees: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
+def spread(
+    function: Callable[..., Any], in_axes: int | tuple[int | None, ...] = 0, out_axes: int | tuple[int, ...] = 0
+) -> Callable[..., Any]:
+    """Return ``jit(vmap(function, in_axes, out_axes))`` with its runs dealt out to all usable devices.
+
+    Each device computes a block of the runs, by `jax.shard_map`. Where they do not divide evenly, the first runs are
+    computed twice and dropped once. As no run sees another, the results are those of one device, up to rounding. (Draw
+    what is random from the number of the run, not on the device, and it stays so.)
+
+    Parameters
+    ----------
+    function
+        What is computed for one run, from pytrees to a pytree. It may differentiate what all runs share, too: the
+        gradient is that of one run.
+    in_axes, out_axes
+        Where each argument and each result has its axis of runs, or one number for all; None: the runs share it.
+    """
+    mapped = jax.vmap(function, in_axes, out_axes)
+    alone = jax.jit(mapped)
+
+    @partial(jax.jit, static_argnums=0)
+    def together(mesh: Mesh, *arguments: Any) -> Any:
+        runs = count(arguments)
+        spare = -runs % mesh.size
+        if spare:
+            order = np.arange(runs + spare) % runs
+            arguments = _along(lambda leaf, axis: jnp.take(leaf, order, axis), arguments, in_axes)
+        # Unchecked: with the check, the gradient of what the runs share would be summed over the devices.
+        results = jax.shard_map(
+            mapped, mesh=mesh, in_specs=_specs(in_axes), out_specs=_specs(out_axes), check_vma=False
+        )(*arguments)
+        if spare:
+            results = _along(lambda leaf, axis: jax.lax.slice_in_dim(leaf, 0, runs, axis=axis), results, out_axes)
+        return results
+
+    def count(arguments: tuple[Any, ...]) -> int:
+        sizes = []
+        _along(lambda leaf, axis: sizes.append(np.shape(leaf)[axis]), arguments, in_axes)
+        if not sizes or set(sizes) != {sizes[0]} or not sizes[0]:
+            raise ValueError(f"every array needs the same number of runs, one or more; these have {sizes}")
+        return sizes[0]
+
+    def run(*arguments: Any) -> Any:
+        devices = usable_devices()[: count(arguments)]
+        return together(Mesh(devices, ("runs",)), *arguments) if len(devices) > 1 else alone(*arguments)
+
+    return run
+
+
+def _specs(axes: int | tuple[int | None, ...] | None) -> Any:
+    if isinstance(axes, tuple):
+        return tuple(map(_specs, axes))
+    return PartitionSpec() if axes is None else PartitionSpec(*[None] * axes, "runs")
+
+
+def _along(change: Callable[[Any, int], Any], trees: Any, axes: int | tuple[int | None, ...] | None) -> Any:
+    """Apply a function to each array and its axis of runs, where it has one."""
+    if isinstance(axes, tuple):
+        return tuple(_along(change, tree, axis) for tree, axis in zip(trees, axes, strict=True))
+    return trees if axes is None else jax.tree.map(lambda leaf: change(leaf, axes), trees)
+
+
 def _keep_nothing(params: Any) -> tuple[()]:
     del params
     return ()
@@ -34,8 +98,8 @@ def _keep_nothing(params: Any) -> tuple[()]:
 class Trainer:
     """Minimises ``loss(params, data, batch)`` for several independent runs at once.
 
-    All steps are one compiled program, all runs one batch of it, and the program is compiled once for as many fits of
-    the same shapes as are asked for.
+    All steps are one compiled program, all runs one batch of it (on each device, see `spread`), and the program is
+    compiled once for as many fits of the same shapes as are asked for.
 
     Parameters
     ----------
@@ -58,7 +122,7 @@ class Trainer:
         record: Callable[[Any], Any] = _keep_nothing,
     ):
         self._what = what
-        self._init = jax.jit(jax.vmap(optimizer.init))
+        self._init = spread(optimizer.init)
 
         def step(params: Any, state: Any, data: Any, batch: Any) -> Any:
             def total(params: Any) -> tuple[jax.Array, jax.Array]:
@@ -70,10 +134,10 @@ class Trainer:
             params = optax.apply_updates(params, updates)
             return (params, state), (values, record(params))
 
-        def advance(params: Any, state: Any, data: Any, batches: Any, steps: int) -> Any:
+        def advance(params: Any, state: Any, data: Any, batches: Any, *, steps: int) -> Any:
             def body(carry: Any, batch: Any) -> Any:
                 params, state = carry
-                return jax.vmap(step)(params, state, data, batch)
+                return step(params, state, data, batch)
 
             if steps == 1:
                 # A fit in as many chunks as steps has no compiled loop at all.
@@ -81,7 +145,9 @@ class Trainer:
                 return carry, jax.tree.map(lambda array: array[None], done)
             return jax.lax.scan(body, (params, state), batches, length=steps)
 
-        self._advance = jax.jit(advance, static_argnames="steps")
+        self._advance = cache(
+            lambda steps: spread(partial(advance, steps=steps), in_axes=(0, 0, 0, 1), out_axes=(0, 1))
+        )
 
     def fit(
         self,
@@ -109,7 +175,7 @@ class Trainer:
         Raises
         ------
         NonFiniteError
-            As soon as a chunk has a loss that is not finite.
+            As soon as a chunk has a loss that is not finite, or leaves parameters or records that are not.
         ValueError
             If the number of steps is not a multiple of `chunks`.
         """
@@ -120,9 +186,11 @@ class Trainer:
         losses, records = [], []
         for first in range(0, steps, size):
             piece = jax.tree.map(lambda array, first=first: array[first : first + size], batches)
-            (params, state), done = self._advance(params, state, data, piece, steps=size)
+            (params, state), done = self._advance(size)(params, state, data, piece)
             values, recorded = jax.tree.map(np.asarray, done)
             self._require_finite(values, first)
+            require_finite(f"{self._what}: parameters after step {first + size - 1}", params)
+            require_finite(f"{self._what}: records of steps {first} to {first + size - 1}", recorded)
             losses.append(values)
             records.append(recorded)
             tick()

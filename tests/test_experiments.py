@@ -29,7 +29,18 @@ from experiments import (
     twins,
     twins_figures,
 )
-from experiments.core import Claim, Context, Figure, NonFiniteError, Outcome, Panel, Table
+from experiments.core import (
+    Claim,
+    Context,
+    Figure,
+    NonFiniteError,
+    Outcome,
+    Panel,
+    Table,
+    require_finite,
+    usable_devices,
+)
+from jaxconv import signal
 
 QUIET = Context(quick=True, show_progress=False)
 
@@ -147,6 +158,88 @@ def test_training_stops_at_nan():
 def test_steps_are_a_multiple_of_chunks():
     with pytest.raises(ValueError, match="5 steps cannot be cut in 2 equal chunks; choose a divisor of 5"):
         training.Trainer(squares, optax.sgd(1.0), what="").fit(jnp.ones(1), jnp.ones(1), steps=5, chunks=2)
+
+
+def on_devices(count, monkeypatch):
+    devices = jax.devices()[:count]
+    monkeypatch.setattr(training, "usable_devices", lambda: devices)
+
+
+@pytest.mark.usefixtures("two_devices")
+@pytest.mark.parametrize("runs", [1, 4, 5])
+def test_spread_is_vmap_on_any_number_of_devices(runs, monkeypatch):
+    """Gradients of a kernel that is each run's own, and of an image that all share, out of a scan; axes 0, 1 and 2."""
+    image = jnp.asarray(data.photograph("coins", 16))
+
+    def loss(kernel, image, scale):
+        return (scale * jnp.tanh(signal.convolve(image, kernel, mode="same"))).sum()
+
+    def one(number, image, scales):
+        kernel = jax.random.normal(jax.random.key(number), (3, 3))
+
+        def body(kernel, scale):
+            gradients = jax.grad(loss, (0, 1))(kernel, image, scale)
+            return kernel - 0.01 * gradients[0], gradients[1]
+
+        kernel, gradients = jax.lax.scan(body, kernel, scales)
+        return {"kernel": kernel, "zero": jnp.zeros(2)}, gradients.sum(-1)
+
+    arguments = (np.arange(runs), image, np.linspace(1, 2, 3 * runs).reshape(3, runs))
+    expected = jax.jit(jax.vmap(one, (0, None, 1), (0, 2)))(*arguments)
+    on_devices(2, monkeypatch)
+    found = training.spread(one, (0, None, 1), (0, 2))(*arguments)
+    assert found[1].shape == (3, 16, runs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, expected)
+    if runs == 4:  # nothing was dropped, so the results lie where they were computed
+        assert len(found[1].devices()) == 2
+
+
+@pytest.mark.usefixtures("two_devices")
+def test_trainings_are_spread_over_devices(monkeypatch):
+    """Both padded: three runs, on two devices; and the run that fails has its own number."""
+    target, batches = jnp.array([0.0, 4.0, 1.0]), np.linspace(0, 1, 18).reshape(6, 3)
+    fits = []
+    for count in (1, 2):
+        on_devices(count, monkeypatch)
+        trainer = training.Trainer(squares, optax.adam(0.1), what="squares", record=lambda params: params)
+        fits.append(trainer.fit(jnp.ones(3), target, batches, steps=6, chunks=2))
+        with pytest.raises(NonFiniteError, match=r"squares: the loss became inf at step 0 of run \(2,\)"):
+            trainer.fit(jnp.array([0.0, 1.0, np.inf]), target, batches, steps=6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *fits)
+
+
+def test_spread_refuses_unequal_numbers_of_runs():
+    with pytest.raises(ValueError, match=r"same number of runs, one or more; these have \[3, 2\]"):
+        training.spread(jnp.add)(np.ones(3), np.ones(2))
+    with pytest.raises(ValueError, match=r"these have \[0\]"):
+        training.spread(jnp.sin)(np.ones(0))
+
+
+def test_devices_that_may_be_used(two_devices):
+    assert usable_devices() == jax.devices()
+    with jax.default_device(two_devices[1]):
+        assert usable_devices() == two_devices[1:]
+    with jax.default_device("cpu"):
+        assert usable_devices() == jax.devices("cpu")
+
+
+def test_require_finite_says_what_and_where():
+    require_finite("a run", {"a": np.ones(2), "b": jnp.arange(3), "c": jnp.ones(2, jnp.bfloat16)})
+    broken = {"a": np.ones(2), "b": [jnp.array([[0.0, 1.0], [np.nan, np.inf]])]}
+    with pytest.raises(
+        NonFiniteError, match=r"a run\['b'\]\[0\]: 2 of 4 values .* the first of them, nan, at \(1, 0\)"
+    ):
+        require_finite("a run", broken)
+
+
+def test_training_stops_at_parameters_and_records_that_are_not_finite():
+    """The last step breaks them, after its loss was looked at."""
+    trainer = training.Trainer(squares, optax.sgd(1e200), what="leap")
+    with pytest.raises(NonFiniteError, match="leap: parameters after step 0: 1 of 1 values are not finite"):
+        trainer.fit(jnp.array([1e150]), jnp.zeros(1), np.zeros((1, 1)), steps=1)
+    trainer = training.Trainer(squares, optax.sgd(0.0), what="logs", record=jnp.log)
+    with pytest.raises(NonFiniteError, match="logs: records of steps 0 to 0: 1 of 1"):
+        trainer.fit(jnp.array([-1.0]), jnp.zeros(1), np.zeros((1, 1)), steps=1)
 
 
 # --- data and kernels ------------------------------------------------------------------------------------------------
