@@ -42,6 +42,7 @@ EXPERIMENTS = {
         ),
         Experiment("twins", "Do networks learn the same under both conventions, up to the flip?", headline=True),
         Experiment("algebra", "Which algebraic laws does the flip buy, and what holds without it?"),
+        Experiment("fourier", "Does convolution become a product of spectra, and what does computing it so cost?"),
         Experiment("frobenius", "Is each output an inner product, and a whole layer one matrix?"),
         Experiment("blur", "Does the flip matter to a blurred face?"),
         Experiment("matching", "Does a cross-correlation map tell where a probe sits in a picture?"),
