@@ -142,27 +142,40 @@ def _transpose_w(ct: jax.Array, x: jax.Array, w: Any, *, spec: ConvSpec) -> jax.
 # --- batching --------------------------------------------------------------------------------------------------------
 
 
-def _fold(operand: jax.Array, source: int, axis: int) -> jax.Array:
-    """Merge the batch axis at ``source`` into ``axis`` of the canonical array, in front of what is there."""
-    operand = jnp.moveaxis(operand, source, axis)
+def _fold(operand: jax.Array, source: int, axis: int, behind: bool) -> tuple[jax.Array, tuple[int, int]]:
+    """Merge the batch axis at ``source`` into ``axis`` of the canonical array, in front of what is there or behind.
+
+    Also returns the lengths of the two, in their order.
+    """
+    operand = jnp.moveaxis(operand, source, axis + behind)
     shape = operand.shape
-    return operand.reshape(*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
+    pair = shape[axis], shape[axis + 1]
+    return operand.reshape(*shape[:axis], pair[0] * pair[1], *shape[axis + 2 :]), pair
+
+
+def _must_lead(operand: jax.Array, source: int, axis: int) -> bool:
+    """Whether ``axis`` of the canonical array is sharded and the batch axis at ``source`` is not.
+
+    Of axes that are merged only the first may be sharded over an explicit axis of a mesh, unless all are.
+    """
+    spec = list(jax.typeof(operand).sharding.spec)
+    return spec.pop(source) is None and spec[axis] is not None
 
 
 def _batch(operands: Any, axes: Any, *, spec: ConvSpec) -> tuple[jax.Array, int]:
     (x, w), (x_axis, w_axis) = operands, axes
     if w_axis is None:
-        axis, inner = 1, jnp.moveaxis(x, x_axis, 0).shape[2]
-        x = _fold(x, x_axis, 1)
+        axis, behind = 1, _must_lead(x, x_axis, 1)
+        x, pair = _fold(x, x_axis, 1, behind)
     elif x_axis is None:
-        axis, inner = 2, jnp.moveaxis(w, w_axis, 0).shape[2]
-        w = _fold(w, w_axis, 1)
+        axis, behind = 2, _must_lead(w, w_axis, 1)
+        w, pair = _fold(w, w_axis, 1, behind)
     else:
-        axis, inner = 0, jnp.moveaxis(x, x_axis, 0).shape[1]
-        x, w = _fold(x, x_axis, 0), _fold(w, w_axis, 0)
-    size = operands[0].shape[x_axis] if x_axis is not None else operands[1].shape[w_axis]
+        axis, behind = 0, _must_lead(x, x_axis, 0) or _must_lead(w, w_axis, 0)
+        x, pair = _fold(x, x_axis, 0, behind)
+        w, _ = _fold(w, w_axis, 0, behind)
     y = bind(x, w, spec)
-    return y.reshape(*y.shape[:axis], size, inner, *y.shape[axis + 1 :]), axis
+    return y.reshape(*y.shape[:axis], *pair, *y.shape[axis + 1 :]), axis + behind
 
 
 # --- registration ----------------------------------------------------------------------------------------------------

@@ -182,3 +182,42 @@ def test_sharded_sums_are_refused(explicit_mesh):
             sharded = jax.device_put(x, NamedSharding(explicit_mesh, spec))
             with pytest.raises((ValueError, TypeError), match=r"shard_map|reshard"):
                 jax.jit(functools.partial(conv, **CASE.options))(sharded, w)
+
+
+@pytest.mark.parametrize(
+    ("layout", "axes"),
+    [("batch", (-1, None)), ("batch", (-1, -1)), ("features", (None, -1)), ("groups", (-1, -1))],
+    ids=str,
+)
+def test_vmap_over_a_trailing_axis_beside_a_sharded_one(explicit_mesh, layout, axes):
+    """The mapped axis, which is whole, is folded behind the one that is sharded; in front of it JAX would raise."""
+    size = 2
+    shapes = (CASE.x_shape, CASE.w_shape, CASE.y_shape)
+    stacked = [
+        random((*shape, size) if axis is not None else shape, "float64", name)
+        for shape, axis, name in zip(shapes, (*axes, -1), ("x", "w", "ct"), strict=True)
+    ]
+    wrap = functools.partial(jax.vmap, in_axes=axes, out_axes=-1)
+    with jax.set_mesh(explicit_mesh):
+        arguments = [
+            jax.device_put(a, NamedSharding(explicit_mesh, s)) for a, s in zip(stacked, LAYOUTS[layout], strict=True)
+        ]
+        results = pullback(CASE, "auto", wrap)(*arguments)
+        for result, like in zip(results, (arguments[2], *arguments[:2]), strict=True):
+            assert jax.typeof(result).sharding.spec == jax.typeof(like).sharding.spec
+    expected = jax.vjp(wrap(functools.partial(conv, **CASE.options, convention="convolution")), *stacked[:2])
+    for result, value in zip(results, (expected[0], *expected[1](stacked[2])), strict=True):
+        np.testing.assert_allclose(np.asarray(result), value, rtol=0, atol=1e-13)
+
+
+def test_vmap_over_a_sharded_axis(explicit_mesh):
+    """Then it leads, in front of a batch that is whole."""
+    x, w, _ = data(CASE)
+    xs = np.stack([x, 2 * x], axis=-1)
+    function = jax.vmap(functools.partial(conv, **CASE.options, convention="convolution"), (-1, None), out_axes=-1)
+    with jax.set_mesh(explicit_mesh):
+        spec = PartitionSpec(*(None,) * x.ndim, "i")
+        y = jax.jit(function)(jax.device_put(xs, NamedSharding(explicit_mesh, spec)), w)
+        assert jax.typeof(y).sharding.spec == spec
+    for i in range(2):
+        check("value", np.asarray(y)[..., i], xs[..., i], w, CASE, "convolution", "float64", fft=True)
