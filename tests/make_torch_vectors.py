@@ -27,6 +27,37 @@ LAYERS: dict[str, tuple[str, dict]] = {
         "ConvTranspose3d",
         {"out_channels": 2, "kernel_size": (1, 2, 3), "stride": (2, 1, 1), "dilation": (1, 2, 1), "bias": False},
     ),
+    "transposed1d-groups": (
+        "ConvTranspose1d",
+        {"out_channels": 6, "kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1, "groups": 2},
+    ),
+    "transposed2d-groups-dilation": (
+        "ConvTranspose2d",
+        {
+            "out_channels": 6,
+            "kernel_size": (3, 2),
+            "stride": (2, 1),
+            "padding": (2, 0),
+            "output_padding": (1, 2),
+            "groups": 2,
+            "dilation": (2, 3),
+        },
+    ),
+    "transposed2d-depthwise": (
+        "ConvTranspose2d",
+        {"out_channels": 8, "kernel_size": 3, "stride": 3, "output_padding": (0, 2), "groups": 4, "bias": False},
+    ),
+    "transposed3d-groups": (
+        "ConvTranspose3d",
+        {
+            "out_channels": 2,
+            "kernel_size": (2, 1, 3),
+            "stride": (1, 2, 2),
+            "output_padding": (1, 0, 1),
+            "groups": 2,
+            "dilation": (2, 1, 1),
+        },
+    ),
 }
 SHAPES = {1: (9,), 2: (6, 7), 3: (3, 5, 4)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import jax
@@ -17,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from jaxconv import nn
 from jaxconv._boundary import BOUNDARIES
 
-from .test_nn import MADE, assert_close, flipped, initial, quick_jit, values
+from .test_nn import MADE, assert_close, initial, quick_jit, values
 
 
 def outcomes(layer: nnx.Module, x: jax.Array) -> Any:
@@ -86,6 +85,70 @@ def test_boundary_may_be_set() -> None:
         layer(x)
 
 
+# Of (2, 6, 5, 2), per spatial axis: NumPy's mode, and (low, high), negative to crop.
+PADDED = {
+    "numbers": ((("edge", (2, 1)), ("edge", (0, 3))), {"padding": ((2, 1), (0, 3)), "boundary": "nearest"}),
+    "longer than the axis": ((("wrap", (7, 7)), ("wrap", (7, 7))), {"padding": 7, "boundary": "wrap"}),
+    "cropped behind what is added": (
+        (("symmetric", (-1, 4)), ("reflect", (2, -2))),
+        {"padding": ((-1, 4), (2, -2)), "boundary": ("reflect", "mirror")},
+    ),
+    "constant": (
+        ((("constant", 2.5), (1, 1)), (("constant", 2.5), (1, 1))),
+        {"boundary": "constant", "cval": np.float32(2.5)},
+    ),
+    "constant on one axis": (
+        ((("constant", -1), (3, 0)), ("wrap", (0, 2))),
+        {"padding": ((3, 0), (0, 2)), "boundary": ("grid-constant", "wrap"), "cval": -1},
+    ),
+    "nothing": ((("wrap", (0, 0)), ("wrap", (0, 0))), {"padding": 0, "boundary": "wrap"}),
+}
+
+
+@pytest.mark.parametrize("case", PADDED)
+def test_boundary_with_numbers_and_values(case: str) -> None:
+    """Values and gradients equal those of Flax's layer on an input that NumPy's rules have extended."""
+    axes, options = PADDED[case]
+    x = values((2, 6, 5, 2))
+
+    def padded(x: jax.Array) -> jax.Array:
+        for axis, (mode, widths) in enumerate(axes, start=1):
+            mode, more = (mode[0], {"constant_values": mode[1]}) if isinstance(mode, tuple) else (mode, {})
+            added = [(0, 0)] * 4
+            added[axis] = tuple(max(width, 0) for width in widths)
+            x = jnp.pad(x, added, mode, **more)
+            x = jax.lax.slice_in_dim(x, max(-widths[0], 0), x.shape[axis] + min(widths[1], 0), axis=axis)
+        return x
+
+    class Reference(nnx.Conv):
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return super().__call__(padded(x))
+
+    found = outcomes(nn.Conv(2, 3, (3, 3), **options, **MADE), x)
+    assert_close(found, outcomes(Reference(2, 3, (3, 3), padding="VALID", **MADE), x), 1e-12)
+
+
+@pytest.mark.parametrize("convention", ["correlation", "convolution"])
+def test_causal_boundary(convention: str) -> None:
+    """The first sample, or a value, stands for all earlier ones; no output depends on a later input."""
+    x = values((2, 6, 2))
+    options = {"padding": "CAUSAL", "kernel_dilation": 2, "convention": convention, **MADE}
+    for boundary, cval, mode in (("nearest", 0, "edge"), ("constant", 3, "constant")):
+        layer = nn.Conv(2, 3, 3, boundary=boundary, cval=cval, **options)
+        more = {} if mode == "edge" else {"constant_values": cval}
+        before = jnp.pad(x, [(0, 0), (4, 0), (0, 0)], mode, **more)
+        assert_close(layer(x), nn.Conv(2, 3, 3, **options | {"padding": "VALID"})(before), 1e-12)
+        np.testing.assert_array_equal(layer(x.at[:, 3:].set(jnp.nan))[:, :3], layer(x)[:, :3])
+
+
+def test_complex_cval_of_a_real_layer() -> None:
+    options = {"boundary": "constant", "cval": 1j, "kernel_init": initial, "rngs": nnx.Rngs(0)}
+    with pytest.raises(ValueError, match=r"cval=1j is complex, but the computation is in float64"):
+        nn.Conv(2, 3, 3, param_dtype=jnp.float64, **options)(jnp.ones((4, 2)))
+    x = nn.FixedFilter(np.ones(3), boundary="constant", cval=1j)(jnp.zeros((2, 1), complex))
+    np.testing.assert_array_equal(x[:, 0], [1j, 1j])
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -93,14 +156,34 @@ def test_boundary_may_be_set() -> None:
         ({"boundary": ["wrap"]}, ValueError, r"one for each of 2 axes: got 1"),
         ({"boundary": 1}, TypeError, r"boundary must be a name, .*got 1"),
         ({"boundary": "wrap", "padding": "VALID"}, ValueError, r"boundary='wrap' contradicts padding='VALID'.*'SAME'"),
-        ({"boundary": "wrap", "padding": "CIRCULAR"}, ValueError, r"contradicts padding='CIRCULAR'"),
-        ({"boundary": "wrap", "padding": 1}, ValueError, r"contradicts padding=\(\(1, 1\), \(1, 1\)\)"),
+        (
+            {"boundary": "wrap", "padding": "REFLECT"},
+            ValueError,
+            r"contradicts .* \(padding='REFLECT' is boundary='mirror' with padding='SAME'\)",
+        ),
         ({"boundary": "wrap", "input_dilation": 2}, ValueError, r"padding='SAME' has no meaning with input_dilation=2"),
+        (
+            {"boundary": "wrap", "input_dilation": (1, 2), "padding": 1},
+            ValueError,
+            r"boundary='wrap' has no meaning with input_dilation=\(1, 2\)",
+        ),
+        (
+            {"boundary": "reflect", "padding": "CAUSAL", "kernel_size": 3},
+            ValueError,
+            r"boundary='reflect' is not causal.*choose 'constant' or 'nearest'.*padding=\(\(low, 0\),\)",
+        ),
+        ({"cval": 1}, ValueError, r"cval=1 has no effect without a boundary: give boundary='constant'"),
+        (
+            {"cval": 1, "boundary": "wrap"},
+            ValueError,
+            r"cval=1 is the value .* boundary 'constant', but boundary='wrap'",
+        ),
+        ({"cval": "1", "boundary": "constant"}, TypeError, r"cval must be a number, got '1'"),
     ],
 )
 def test_boundary_rejects(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        nn.Conv(3, 4, (3, 3), **MADE | options)
+        nn.Conv(3, 4, **{"kernel_size": (3, 3)} | MADE | options)
 
 
 def test_depthwise_conv_matches_flax() -> None:
@@ -167,100 +250,6 @@ def test_fixed_filter_is_not_trained() -> None:
 def test_layers_reject(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
-
-
-# (input shape, positional arguments, options)
-TRANSPOSED = {
-    "same": ((2, 4, 5, 2), (2, 3, (3, 2), 2), {}),
-    "valid, adjoint": ((2, 4, 5, 2), (2, 3, (3, 2), (1, 3)), {"padding": "VALID", "transpose_kernel": True}),
-    "circular, even kernel": ((2, 6, 5, 2), (2, 3, (4, 3), (2, 1)), {"padding": "CIRCULAR"}),
-    "circular, adjoint": ((1, 6, 2), (2, 3, 4, 2), {"padding": "CIRCULAR", "transpose_kernel": True}),
-    "circular, longer than the axis": ((1, 2, 2), (2, 3, 7), {"padding": "CIRCULAR", "kernel_dilation": 2}),
-    "numbers, dilation, no bias": (
-        (2, 4, 5, 2),
-        (2, 3, (3, 2), 2),
-        {"padding": [1, (0, 2)], "kernel_dilation": (2, 1), "use_bias": False},
-    ),
-    "integer padding, no batch": ((6, 2), (2, 3, 3), {"padding": 1}),
-    "mask, batch axes": ((2, 1, 2, 4, 2), (2, 3, (3,), 3), {"mask": np.arange(18.0).reshape(3, 2, 3)}),
-    "complex": ((2, 5, 2), (2, 3, 3, 2), {"param_dtype": jnp.complex128}),
-    "half precision": ((2, 5, 2), (2, 3, 3, 2), {"dtype": jnp.bfloat16, "preferred_element_type": jnp.float32}),
-}
-
-
-@pytest.mark.parametrize("case", TRANSPOSED)
-def test_conv_transpose_matches_flax(case: str) -> None:
-    shape, arguments, options = TRANSPOSED[case]
-    options = MADE | options
-    half = options.get("dtype") is not None
-    x = values(shape, jnp.bfloat16 if half else options["param_dtype"], seed=2)
-    expected = outcomes(nnx.ConvTranspose(*arguments, **options), x)
-    tolerance = 2e-2 if half else 1e-12
-    assert_close(outcomes(nn.ConvTranspose(*arguments, **options), x), expected, tolerance)
-    mask = options.get("mask")
-    convolution = nn.ConvTranspose(
-        *arguments, **options | {"convention": "convolution", "mask": None if mask is None else flipped(mask)}
-    )
-    convolution.kernel[...] = flipped(convolution.kernel[...])
-    found = outcomes(convolution, x)
-    found[1]["kernel"][...] = flipped(found[1]["kernel"][...])
-    assert_close(found, expected, tolerance)
-
-
-@pytest.mark.parametrize("convention", ["correlation", "convolution"])
-def test_conv_transpose_is_the_adjoint_of_conv(convention: str) -> None:
-    """With the same kernel and padding="VALID", where the strides leave no sample over."""
-    x, y = values((1, 9, 2)), values((1, 4, 3), seed=1)
-    options = {"padding": "VALID", "convention": convention, "use_bias": False, **MADE}
-    conv = nn.Conv(2, 3, 3, 2, **options)
-    transposed = nn.ConvTranspose(3, 2, 3, 2, transpose_kernel=True, **options)
-    assert transposed.kernel.shape == conv.kernel.shape
-    np.testing.assert_allclose(jnp.vdot(conv(x), y), jnp.vdot(x, transposed(y)), rtol=1e-12)
-
-
-def test_conv_transpose_signature_and_initial_values() -> None:
-    flax, ours = (inspect.signature(cls.__init__).parameters for cls in (nnx.ConvTranspose, nn.ConvTranspose))
-    assert list(ours) == [*flax, "convention", "method"]
-    functions = {"kernel_init", "bias_init"}
-    assert all(ours[name].kind is flax[name].kind for name in flax)
-    assert all(ours[name].default == flax[name].default for name in flax.keys() - functions)
-    layers = [cls(2, 3, 3, rngs=nnx.Rngs(7)) for cls in (nn.ConvTranspose, nnx.ConvTranspose)]
-    jax.tree.map(np.testing.assert_array_equal, *map(nnx.state, layers))
-
-
-def test_conv_transpose_of_four_axes_and_of_nothing() -> None:
-    assert nn.ConvTranspose(1, 2, (1, 2, 1, 2), 2, **MADE)(jnp.ones((1, 2, 1, 2, 1, 1))).shape == (1, 4, 2, 4, 2, 2)
-    layer = nn.ConvTranspose(1, 2, 3, 2, **MADE)
-    assert layer(jnp.ones((0, 4, 1))).shape == (0, 8, 2)
-    assert layer(jnp.ones((2, 0, 4, 1))).shape == (2, 0, 8, 2)
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"padding": "REFLECT"}, ValueError, r"'REFLECT' is unknown to transposed convolutions: .*'CIRCULAR', an int"),
-        ({"padding": (1,)}, ValueError, r"padding must have one entry per spatial axis: got 1"),
-        ({"padding": 0.5}, TypeError, r"padding must be an integer, got 0.5"),
-        ({"strides": 0}, ValueError, r"strides must be positive, got 0"),
-        ({"convention": "conv"}, ValueError, r"unknown convention 'conv'"),
-        ({"method": "fast"}, ValueError, r"unknown method 'fast'"),
-        ({"mask": np.ones((3, 3))}, ValueError, r"mask has shape \(3, 3\), but the kernel has \(3, 3, 2, 4\)"),
-    ],
-)
-def test_conv_transpose_rejects(options: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        nn.ConvTranspose(2, 4, (3, 3), **MADE | options)
-
-
-def test_conv_transpose_rejects_inputs() -> None:
-    layer = nn.ConvTranspose(2, 4, (3, 3), padding="CIRCULAR", **MADE)
-    for shape, message in (
-        ((4, 2), r"at least 3 axes"),
-        ((4, 4, 3), r"last axis has 3 features .*in_features=2"),
-        ((4, 0, 2), r"'CIRCULAR' needs an input of which no spatial axis is empty"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            layer(jnp.zeros(shape))
 
 
 def test_fixed_filter_keeps_an_explicit_sharding(two_devices: list[jax.Device]) -> None:

@@ -1,8 +1,14 @@
 """What layers may be given, checked when they are made: errors name the argument as its author wrote it."""
 
+import numbers
 import operator
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from flax import nnx
+from jax import numpy as jnp
 
 from jaxconv._boundary import Boundary, check_boundary
 
@@ -13,6 +19,10 @@ Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
 EXTENDED_PADDINGS = ("CIRCULAR", "REFLECT", "CAUSAL")
 LAX_PADDINGS = ("SAME", "SAME_LOWER", "VALID")
 TRANSPOSED_PADDINGS = ("SAME", "VALID", "CIRCULAR")
+# What Flax extends periodically or by mirroring, and how to say so with a boundary.
+_BOUNDARY_OF_PADDING = {"CIRCULAR": "wrap", "REFLECT": "mirror"}
+# Boundaries that read no later sample in front of the first.
+_CAUSAL_BOUNDARIES = ("constant", "nearest")
 
 
 def integer(name: str, value: object) -> int:
@@ -29,6 +39,19 @@ def integer(name: str, value: object) -> int:
         except TypeError:
             pass
     raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
+
+
+def number(name: str, value: Any) -> Any:
+    """Return a real or complex number as one of Python's.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Number):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def positive(name: str, value: object) -> int:
@@ -57,9 +80,117 @@ def positives(name: str, values: object) -> tuple[int, ...]:
     ValueError
         If one is not positive.
     """
+    values = _listed(values)
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise TypeError(f"{name} must be a sequence of integers, got {values!r}")
     return tuple(positive(f"{name}[{i}]", value) for i, value in enumerate(values))
+
+
+def kernel_sizes(value: object) -> tuple[int, ...]:
+    """Return the shape of a kernel, of which a single integer stands for one spatial axis.
+
+    Raises
+    ------
+    TypeError
+        If it is neither an integer nor a sequence of integers.
+    ValueError
+        If one is not positive, or there is none.
+    """
+    value = _listed(value)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        try:
+            return (positive("kernel_size", value),)
+        except TypeError:
+            raise TypeError(
+                f"kernel_size must be an integer or a sequence of integers, one per spatial axis, got {value!r}"
+            ) from None
+    if not value:
+        raise ValueError("kernel_size is empty: give one integer per spatial axis, or use flax.nnx.Linear for none")
+    return positives("kernel_size", value)
+
+
+def features(in_features: object, out_features: object, feature_group_count: object) -> tuple[int, int, int]:
+    """Return the numbers of features and of groups, which divide both.
+
+    Raises
+    ------
+    TypeError
+        If one is no integer.
+    ValueError
+        If one is not positive, or the groups do not divide the features.
+    """
+    groups = positive("feature_group_count", feature_group_count)
+    counts = positive("in_features", in_features), positive("out_features", out_features)
+    for name, count in zip(("in_features", "out_features"), counts, strict=True):
+        if count % groups:
+            least = count - count % groups
+            nearest = f"{least} or {least + groups}" if least else f"{groups}"
+            raise ValueError(
+                f"{name}={count} cannot be divided into feature_group_count={groups} groups: the nearest multiple is "
+                f"{nearest}"
+            )
+    return *counts, groups
+
+
+def check_options(**options: Any) -> None:
+    """Check those arguments of a layer whose names say what they are, such as ``kernel_init`` or ``dtype``.
+
+    Raises
+    ------
+    TypeError
+        If one is not of its type.
+    ValueError
+        If ``rngs`` has no keys for parameters.
+    """
+    for name, value in options.items():
+        if name.endswith("_init") or name in ("promote_dtype", "conv_general_dilated"):
+            if not callable(value):
+                what = "an initialiser, a function (key, shape, dtype)" if name.endswith("_init") else "a function"
+                raise TypeError(f"{name} must be {what}, got {value!r}")
+        elif name.startswith("use_") or name == "transpose_kernel":
+            if not isinstance(value, bool | np.bool_):
+                raise TypeError(f"{name} must be True or False, got {value!r}")
+        elif name.endswith("_metadata"):
+            if not isinstance(value, Mapping):
+                raise TypeError(f"{name} must be a mapping from names to values, got {value!r}")
+        elif name == "rngs":
+            _check_rngs(value)
+        elif value is not None or name == "param_dtype":
+            _check_dtype(name, value)
+
+
+def mask(value: Any, kernel_shape: tuple[int, ...], meaning: str, name: str = "mask") -> Any:
+    """Return the mask of a kernel (None for none).
+
+    Raises
+    ------
+    TypeError
+        If it is no array.
+    ValueError
+        If it is not of the kernel's shape, whose ``meaning`` the message gives.
+    """
+    if value is None:
+        return None
+    if not hasattr(value, "shape"):
+        raise TypeError(f"{name} must be an array of the kernel's shape, {kernel_shape}, got {value!r}")
+    if tuple(value.shape) != kernel_shape:
+        raise ValueError(
+            f"{name} has shape {tuple(value.shape)}, but the kernel has {kernel_shape}: {meaning}; "
+            "jax.numpy.broadcast_to makes it as large"
+        )
+    return value
+
+
+def check_parameter(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    """Check that an initialiser made a parameter of the shape that it was asked for.
+
+    Raises
+    ------
+    ValueError
+        If it did not.
+    """
+    if tuple(value.shape) != shape:
+        raise ValueError(f"{name}_init returned shape {tuple(value.shape)}, but was asked for {shape}")
 
 
 def sizes(name: str, values: Sizes, ndim: int) -> int | tuple[int, ...]:
@@ -74,13 +205,17 @@ def sizes(name: str, values: Sizes, ndim: int) -> int | tuple[int, ...]:
     """
     if values is None:
         return 1
-    if not isinstance(values, Sequence):
-        return positive(name, values)
+    values = _listed(values)
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        try:
+            return positive(name, values)
+        except TypeError as error:
+            raise TypeError(f"{error}: give one integer, or a sequence of one per spatial axis ({ndim})") from None
     _check_length(name, values, ndim)
     return positives(name, values)
 
 
-def padding(value: Padding, ndim: int) -> str | tuple[tuple[int, int], ...]:
+def padding(value: Any, ndim: int) -> str | tuple[tuple[int, int], ...]:
     """Return the name of a padding, or one pair of integers for each spatial axis.
 
     Raises
@@ -103,8 +238,15 @@ def padding(value: Padding, ndim: int) -> str | tuple[tuple[int, int], ...]:
             f"unknown padding {value!r}: choose one of {names}, an integer, or for each spatial axis an integer or a "
             "pair (low, high)"
         )
+    value = _listed(value)
     if not isinstance(value, Sequence):
-        number = integer("padding", value)
+        try:
+            number = integer("padding", value)
+        except TypeError as error:
+            names = ", ".join(map(repr, LAX_PADDINGS + EXTENDED_PADDINGS))
+            raise TypeError(
+                f"{error}; or one of {names}; or integers or pairs (low, high), one per spatial axis"
+            ) from None
         return ((number, number),) * ndim
     _check_length("padding", value, ndim)
     return tuple(_pair(f"padding[{axis}]", pair) for axis, pair in enumerate(value))
@@ -134,46 +276,136 @@ def each(value: Sizes, ndim: int) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, Sequence) else (1 if value is None else value,) * ndim
 
 
-def boundary(value: object, padding: object, ndim: int) -> tuple[Boundary, ...] | None:
+def output_paddings(value: Sizes, strides: Sizes, dilation: Sizes, padding: Padding, ndim: int) -> tuple[int, ...]:
+    """Return how many outputs each spatial axis of a transposed convolution has beyond those of its padding.
+
+    Raises
+    ------
+    TypeError
+        If one is no integer.
+    ValueError
+        If one is negative or, as in torch, not smaller than the stride or the dilation of its axis; if there are not as
+        many as spatial axes; or if the padding is "CIRCULAR".
+    """
+    value = _listed(0 if value is None else value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        _check_length("output_padding", value, ndim)
+        added = tuple(integer(f"output_padding[{axis}]", more) for axis, more in enumerate(value))
+    else:
+        added = (integer("output_padding", value),) * ndim
+    for axis, (more, *spacing) in enumerate(zip(added, each(strides, ndim), each(dilation, ndim), strict=True)):
+        if more < 0 or (more and more >= max(spacing)):
+            raise ValueError(
+                f"output_padding={value} must lie between 0 and {max(spacing) - 1} on axis {axis}, below its stride "
+                f"({spacing[0]}) or kernel_dilation ({spacing[1]}), as in torch: padding=((low, high), ...) makes any "
+                "number of outputs"
+            )
+    if padding == "CIRCULAR" and any(added):
+        raise ValueError(
+            f"output_padding={value} contradicts padding='CIRCULAR', whose result is one period: leave one of the two "
+            "away"
+        )
+    return added
+
+
+def boundary(value: object, cval: object, padding: Padding, input_dilation: Sizes, ndim: int) -> Any:
     """Return the boundary of each spatial axis, or None.
 
     Raises
     ------
     TypeError
-        If it is neither a name nor a sequence of names.
+        If it is neither a name nor a sequence of names, or if ``cval`` is no number.
     ValueError
-        If a name is unknown, there are not as many as spatial axes, or the padding is not "SAME" or "SAME_LOWER".
+        If a name is unknown, there are not as many as spatial axes, or it means nothing with this padding, this
+        dilation of the input or this ``cval``.
     """
+    cval = number("cval", cval)
     if value is None:
+        if cval != 0:
+            raise ValueError(f"cval={cval} has no effect without a boundary: give boundary='constant' too")
         return None
     names = check_boundary(value, ndim)
-    if not isinstance(padding, str) or padding.upper() not in ("SAME", "SAME_LOWER"):
+    if cval != 0 and "constant" not in names:
         raise ValueError(
-            f"boundary={value!r} contradicts padding={padding!r}: a boundary says what stands in place of the zeros of "
-            "padding='SAME' or 'SAME_LOWER', so leave one of the two away"
+            f"cval={cval} is the value beyond the ends of axes with the boundary 'constant', but boundary={value!r}"
         )
+    if any(d != 1 for d in each(input_dilation, ndim)):
+        raise ValueError(
+            f"boundary={value!r} has no meaning with input_dilation={input_dilation}, whose zeros would be extended "
+            "too: leave one of the two away"
+        )
+    if isinstance(padding, str) and padding.upper() not in ("SAME", "SAME_LOWER"):
+        _check_named_padding(value, names, padding)
     return names
 
 
-def check_inputs(shape: tuple[int, ...], kernel_size: tuple[int, ...], in_features: int) -> None:
-    """Check that inputs are ``(*batch, *spatial, in_features)``.
+def _check_named_padding(value: object, names: Sequence[Boundary], padding: str) -> None:
+    """Check that a boundary has a meaning with a padding's name other than those of zeros at both ends."""
+    if padding == "CAUSAL":
+        if all(name in _CAUSAL_BOUNDARIES for name in names):
+            return
+        raise ValueError(
+            f"boundary={value!r} is not causal, since it reads later samples in front of the first, so that it "
+            "contradicts padding='CAUSAL': choose 'constant' or 'nearest', or give the padding in numbers, "
+            "padding=((low, 0),)"
+        )
+    remedy = "'SAME' or 'SAME_LOWER', or numbers of samples"
+    if padding in _BOUNDARY_OF_PADDING:
+        remedy += f" (padding={padding!r} is boundary={_BOUNDARY_OF_PADDING[padding]!r} with padding='SAME')"
+    raise ValueError(
+        f"boundary={value!r} contradicts padding={padding!r}: a boundary says what stands in place of the zeros of "
+        f"another padding, so leave one of the two away or give padding={remedy}"
+    )
+
+
+def inputs(value: Any, kernel_size: tuple[int, ...], in_features: int | None) -> Any:
+    """Return the input of a layer, ``(*batch, *spatial, features)``, as an array.
 
     Raises
     ------
+    TypeError
+        If it is no array.
     ValueError
-        If they have too few axes or another number of features.
+        If it has too few axes, or not ``in_features`` features (None for any number).
     """
-    ndim = len(kernel_size)
+    value = value if hasattr(value, "shape") else jnp.asarray(value)
+    shape, ndim = tuple(value.shape), len(kernel_size)
     if len(shape) < ndim + 1:
         raise ValueError(
             f"a layer with kernel_size={kernel_size} needs an input of at least {ndim + 1} axes, (*batch, "
             f"*spatial, features), got shape {shape}"
         )
-    if shape[-1] != in_features:
+    if in_features is not None and shape[-1] != in_features:
+        axis = -ndim - 1
+        move = f", jax.numpy.moveaxis(inputs, {axis}, -1) moves them there" if shape[axis] == in_features else ""
         raise ValueError(
             f"the input's last axis has {shape[-1]} features (shape {shape}), but the layer was made with "
-            f"in_features={in_features}: the features come last"
+            f"in_features={in_features}: the features come last{move}"
         )
+    return value
+
+
+def _listed(values: Any) -> Any:
+    """Return an array as a list, and all else as it is."""
+    return values.tolist() if isinstance(values, np.ndarray | jax.Array) else values
+
+
+def _check_rngs(rngs: Any) -> None:
+    if not isinstance(rngs, nnx.Rngs):
+        raise TypeError(f"rngs must be random keys of Flax, such as flax.nnx.Rngs(0), got {rngs!r}")
+    if not hasattr(rngs, "params"):
+        raise ValueError(
+            f"rngs has neither a stream 'params' nor a default one, such as flax.nnx.Rngs(0): got {rngs!r}"
+        )
+
+
+def _check_dtype(name: str, value: Any) -> None:
+    try:
+        dtype = jnp.dtype(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a dtype, such as jax.numpy.float32, got {value!r}") from None
+    if name == "dtype" and not jnp.issubdtype(dtype, jnp.inexact):
+        raise TypeError(f"dtype must be real or complex floating point, such as jax.numpy.float32, got {dtype}")
 
 
 def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:

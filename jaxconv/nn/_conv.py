@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 
 from jaxconv import lax
 from jaxconv._boundary import Boundary, extend
+from jaxconv._dtypes import is_complex
 from jaxconv._ops import check_convention
 from jaxconv._plan import check_method
 from jaxconv._spec import Convention, Method, dilated
@@ -86,11 +87,17 @@ class Conv(nnx.Conv):
         ``"direct"`` (the fastest algorithm that is no FFT, gradients included), ``"auto"`` (the fastest of all), the
         name of an algorithm, or a triple of names: forward, input gradient, kernel gradient.
     boundary
-        What stands beyond the ends of the input in place of the zeros of ``padding="SAME"`` or ``"SAME_LOWER"`` (it
-        excludes other paddings), by the names of `scipy.ndimage`: ``"constant"`` (zeros), ``"nearest"``,
-        ``"reflect"`` (the outermost sample repeated, unlike ``padding="REFLECT"``), ``"mirror"`` (not repeated) or
-        ``"wrap"``; one for all spatial axes, or one for each. At stride 1 a filter then equals that of SciPy; for an
-        even kernel `scipy.ndimage.correlate` is centred as ``"SAME_LOWER"``, `scipy.ndimage.convolve` as ``"SAME"``.
+        What stands beyond the ends of the input in place of the padding's zeros, by the names of `scipy.ndimage`:
+        ``"constant"`` (the value ``cval``), ``"nearest"``, ``"reflect"`` (the outermost sample repeated, unlike
+        ``padding="REFLECT"``), ``"mirror"`` (not repeated) or ``"wrap"``; one for all spatial axes, or one for each.
+        The padding says how many samples of it are read: ``"SAME"``, ``"SAME_LOWER"`` or numbers, of which negative
+        ones crop what the others have extended. With ``"CAUSAL"`` only ``"constant"`` and ``"nearest"`` make sense,
+        since the others read later samples in front of the first; ``"VALID"``, ``"CIRCULAR"``, ``"REFLECT"`` and
+        ``input_dilation`` exclude a boundary. At stride 1 a filter with ``"SAME"`` equals that of SciPy; for an even
+        kernel `scipy.ndimage.correlate` is centred as ``"SAME_LOWER"``, `scipy.ndimage.convolve` as ``"SAME"``.
+    cval
+        The value beyond the ends of axes whose boundary is ``"constant"``: a number, converted to the dtype of the
+        computation.
 
     Raises
     ------
@@ -148,16 +155,10 @@ class Conv(nnx.Conv):
         convention: Convention = "correlation",
         method: Method = "direct",
         boundary: Boundary | Sequence[Boundary] | None = None,
+        cval: complex = 0.0,
     ):
-        in_features = _arguments.positive("in_features", in_features)
-        out_features = _arguments.positive("out_features", out_features)
-        groups = _arguments.positive("feature_group_count", feature_group_count)
-        for name, count in (("in_features", in_features), ("out_features", out_features)):
-            if count % groups:
-                raise ValueError(f"{name}={count} cannot be divided into feature_group_count={groups} groups")
-        kernel_size = _arguments.positives(
-            "kernel_size", kernel_size if isinstance(kernel_size, Sequence) else (kernel_size,)
-        )
+        in_features, out_features, groups = _arguments.features(in_features, out_features, feature_group_count)
+        kernel_size = _arguments.kernel_sizes(kernel_size)
         ndim = len(kernel_size)
         padding = _arguments.padding(padding, ndim)
         input_dilation = _arguments.sizes("input_dilation", input_dilation, ndim)
@@ -166,15 +167,25 @@ class Conv(nnx.Conv):
                 f"padding={padding!r} has no meaning with input_dilation={input_dilation}: give an integer or a pair "
                 "(low, high) for each spatial axis, that is, numbers of zeros around the dilated input"
             )
-        kernel_shape = (*kernel_size, in_features // groups, out_features)
-        if mask is not None and mask.shape != kernel_shape:
-            raise ValueError(
-                f"mask has shape {mask.shape}, but the kernel has {kernel_shape}: (*kernel_size, in_features // "
-                "feature_group_count, out_features)"
-            )
-        self.convention = check_convention(convention)
+        _arguments.check_options(
+            use_bias=use_bias,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            kernel_init=kernel_init,
+            bias_init=bias_init,
+            conv_general_dilated=conv_general_dilated,
+            promote_dtype=promote_dtype,
+            preferred_element_type=preferred_element_type,
+            rngs=rngs,
+            kernel_metadata=kernel_metadata,
+            bias_metadata=bias_metadata,
+        )
+        meaning = "(*kernel_size, in_features // feature_group_count, out_features)"
+        mask = _arguments.mask(mask, (*kernel_size, in_features // groups, out_features), meaning)
+        self.boundary = _arguments.boundary(boundary, cval, padding, input_dilation, ndim)
+        self.cval = _arguments.number("cval", cval)
+        self.convention: Convention = check_convention(convention)
         self.method = check_method(method)
-        self.boundary = _arguments.boundary(boundary, padding, ndim)
         super().__init__(
             in_features,
             out_features,
@@ -198,6 +209,9 @@ class Conv(nnx.Conv):
             kernel_metadata=kernel_metadata,
             bias_metadata=bias_metadata,
         )
+        _arguments.check_parameter("kernel", self.kernel, self.kernel_shape)
+        if self.bias is not None:
+            _arguments.check_parameter("bias", self.bias, (out_features,))
 
     @property
     def conv_general_dilated(self) -> Callable[..., Any]:
@@ -206,11 +220,13 @@ class Conv(nnx.Conv):
         It is put together at each use, so that `convention`, `method` and `boundary` may be set like any other
         attribute, and so that layers made alike have equal graph definitions.
         """
-        choices = {"convention": (self.convention, "correlation"), "method": (self.method, "direct")}
-        given = {name: value for name, (value, default) in choices.items() if value != default}
-        function = functools.partial(self._conv_general_dilated, **given)
-        boundary = _arguments.boundary(self.boundary, self.padding, len(self.kernel_size))
-        return function if boundary is None else functools.partial(_of_extended, function, boundary)
+        function = with_choices(self._conv_general_dilated, self.convention, self.method)
+        boundary = _arguments.boundary(
+            self.boundary, self.cval, self.padding, self.input_dilation, len(self.kernel_size)
+        )
+        if boundary is None:
+            return function
+        return functools.partial(_of_extended, function, boundary, self.cval, self.padding == "CAUSAL")
 
     @conv_general_dilated.setter
     def conv_general_dilated(self, function: Callable[..., Any]) -> None:
@@ -236,23 +252,41 @@ class Conv(nnx.Conv):
         ValueError
             If the input has too few axes or another number of features.
         """
-        _arguments.check_inputs(jnp.shape(inputs), self.kernel_size, self.in_features)
-        return super().__call__(inputs, out_sharding)
+        return super().__call__(_arguments.inputs(inputs, self.kernel_size, self.in_features), out_sharding)
+
+
+def with_choices(function: Callable[..., Any], convention: Convention, method: Method) -> Callable[..., Any]:
+    """Return a function that convolves with those choices that are not its defaults."""
+    choices = {"convention": (convention, "correlation"), "method": (method, "direct")}
+    given = {name: value for name, (value, default) in choices.items() if value != default}
+    return functools.partial(function, **given) if given else function
 
 
 def _of_extended(
     function: Callable[..., Any],
     boundary: Sequence[Boundary],
+    cval: complex,
+    causal: bool,
     inputs: jax.Array,
     kernel: jax.Array,
     strides: Sequence[int],
-    padding: str,
+    padding: str | Sequence[tuple[int, int]],
     *,
     rhs_dilation: Sequence[int],
     **options: Any,
 ) -> jax.Array:
     """Call the function on inputs (channels last) that were extended by as much as the padding would add in zeros."""
+    if isinstance(cval, complex) and not is_complex(inputs.dtype):
+        raise ValueError(f"cval={cval} is complex, but the computation is in {inputs.dtype}: give a real one")
     window = [dilated(taps, d) for taps, d in zip(kernel.shape, rhs_dilation, strict=False)]  # spatial axes come first
-    widths = jax.lax.padtype_to_pads(inputs.shape[1:-1], window, strides, padding.upper())
-    extended = extend(inputs, [(0, 0), *widths, (0, 0)], ["constant", *boundary, "constant"])
-    return function(extended, kernel, strides, "VALID", rhs_dilation=rhs_dilation, **options)
+    if causal:
+        # Flax has put zeros in front already.
+        inputs, widths = inputs[:, window[0] - 1 :], [(window[0] - 1, 0)]
+    elif isinstance(padding, str):
+        widths = jax.lax.padtype_to_pads(inputs.shape[1:-1], window, strides, padding.upper())
+    else:
+        widths = padding
+    added = [(max(low, 0), max(high, 0)) for low, high in widths]
+    cropped = [(min(low, 0), min(high, 0)) for low, high in widths]
+    extended = extend(inputs, [(0, 0), *added, (0, 0)], ["constant", *boundary, "constant"], cval)
+    return function(extended, kernel, strides, cropped, rhs_dilation=rhs_dilation, **options)

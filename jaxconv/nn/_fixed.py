@@ -7,6 +7,7 @@ from flax import nnx
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxconv.nn import _arguments
 from jaxconv.nn._arguments import Sizes
 from jaxconv.nn._conv import Conv
 
@@ -86,13 +87,9 @@ class FixedFilter(Conv):
         ValueError
             If the input has too few axes.
         """
-        shape, ndim = jnp.shape(inputs), len(self.kernel_size)
-        if len(shape) < ndim + 1:
-            raise ValueError(
-                f"a kernel of shape {self.kernel_size} needs an input of at least {ndim + 1} axes, (*batch, *spatial, "
-                f"features), got shape {shape}"
-            )
+        ndim = len(self.kernel_size)
+        inputs = _arguments.inputs(inputs, self.kernel_size, None)
         # Features behind the other batch axes, since a sharded axis can be merged with others only if it leads.
-        images = jnp.moveaxis(jnp.asarray(inputs), -1, -ndim - 1)
+        images = jnp.moveaxis(inputs, -1, -ndim - 1)
         y = jnp.moveaxis(super().__call__(images[..., None])[..., 0], -ndim - 1, -1)
         return y if out_sharding is None else jax.sharding.reshard(y, out_sharding)

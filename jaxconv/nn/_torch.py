@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 from jax import numpy as jnp
 
+from jaxconv._dtypes import is_complex
 from jaxconv.nn._fixed import FixedFilter
 
 M = TypeVar("M", bound=nnx.Module)
@@ -46,12 +47,13 @@ def from_torch(state_dict: Mapping[str, Any], module: M) -> M:
     Notes
     -----
     Kernels ``(out, in / groups, *kernel_size)`` become ``(*kernel_size, in / groups, out)``, and those of transposed
-    layers, ``(in, out, *kernel_size)``, ``(*kernel_size, out, in)``, reversed along the spatial axes unless the layer
-    was made with ``transpose_kernel=True``; under ``convention="convolution"`` they are reversed once more.
+    layers, ``(in, out / groups, *kernel_size)``, become ``(*kernel_size, out / groups, in)`` if the layer was made with
+    ``transpose_kernel=True``; otherwise ``(*kernel_size, in / groups, out)``, reversed along the spatial axes. Under
+    ``convention="convolution"`` they are reversed once more.
 
     Geometry is the caller's: torch's ``padding=p`` is the same ``padding=p`` in `Conv`, but for its transposed layers
-    it is ``(d * (k - 1) - p, d * (k - 1) - p + output_padding)`` on each axis of `ConvTranspose`, with k taps and
-    dilation d.
+    it is ``padding=d * (k - 1) - p`` on each axis of `ConvTranspose`, with k taps and dilation d. ``output_padding`` is
+    the same.
 
     Examples
     --------
@@ -75,12 +77,19 @@ def from_torch(state_dict: Mapping[str, Any], module: M) -> M:
             if key not in state_dict:
                 raise ValueError(f"the state_dict has no {key!r}, only {', '.join(map(repr, sorted(state_dict)))}")
             value, variable = np.asarray(state_dict[key]), getattr(part, rule.attribute)
-            expected = tuple(variable.shape[rule.axes.index(axis)] for axis in range(variable.ndim))
-            if value.shape != expected:
+            shape = rule.shape(variable.shape)
+            if value.shape != shape:
                 raise ValueError(
-                    f"{key!r} has shape {value.shape}, but this {type(part).__name__} needs {expected} there, for a "
+                    f"{key!r} has shape {value.shape}, but this {type(part).__name__} needs {shape} there, for a "
                     f"{rule.attribute} of shape {tuple(variable.shape)}"
                 )
+            if np.iscomplexobj(value) and not is_complex(variable.dtype):
+                raise ValueError(
+                    f"{key!r} is {value.dtype}, but the {rule.attribute} of this {type(part).__name__} is "
+                    f"{variable.dtype}: make the layer with param_dtype={value.dtype}"
+                )
+            # The groups stand along the first axis in torch, along the last one in Flax.
+            value = np.concatenate(np.split(value, rule.groups), 1) if rule.groups > 1 else value
             value = np.flip(value.transpose(rule.axes), rule.reversed_axes)
             variable[...] = jnp.asarray(value, variable.dtype)
             left.discard(key)
@@ -93,11 +102,22 @@ def from_torch(state_dict: Mapping[str, Any], module: M) -> M:
 
 
 class _Rule(NamedTuple):
-    """Where a parameter goes: torch's axes in the order of the attribute's, some of which are then reversed."""
+    """Where a parameter goes: torch's axes in the order of the attribute's, some of which are then reversed.
+
+    Groups move from torch's first axis, of which each has a part, to its second one beforehand.
+    """
 
     attribute: str
     axes: tuple[int, ...]
     reversed_axes: tuple[int, ...] = ()
+    groups: int = 1
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape in torch of a parameter of this shape."""
+        there = [shape[self.axes.index(axis)] for axis in range(len(shape))]
+        if self.groups > 1:
+            there[:2] = there[0] * self.groups, there[1] // self.groups
+        return tuple(there)
 
 
 def _rules(part: nnx.Module, path: tuple[Any, ...]) -> dict[str, _Rule]:
@@ -110,7 +130,8 @@ def _rules(part: nnx.Module, path: tuple[Any, ...]) -> dict[str, _Rule]:
         forward = isinstance(part, nnx.Conv) or part.transpose_kernel
         backwards = getattr(part, "convention", "correlation") == "convolution"
         order = (*space, 1, 0) if forward else (*space, 0, 1)
-        weight = _Rule("kernel", order, tuple(range(ndim)) if forward == backwards else ())
+        groups = 1 if forward else getattr(part, "feature_group_count", 1)
+        weight = _Rule("kernel", order, tuple(range(ndim)) if forward == backwards else (), groups)
     elif isinstance(part, nnx.Linear):
         weight = _Rule("kernel", (1, 0))
     elif isinstance(part, nnx.BatchNorm):

@@ -1,4 +1,4 @@
-"""`flax.nnx.ConvTranspose` with a choice of convention and of algorithm."""
+"""`flax.nnx.ConvTranspose` with groups, output padding, and a choice of convention and of algorithm."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +12,18 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxconv import lax
+from jaxconv._flip import flip
+from jaxconv._lax import transposed_pads
 from jaxconv._ops import check_convention
 from jaxconv._plan import check_method
-from jaxconv._spec import Convention, Method
+from jaxconv._spec import Convention, Method, dilated, toggle
 from jaxconv.nn import _arguments
 from jaxconv.nn._arguments import Padding, Sizes
-from jaxconv.nn._conv import DEFAULT_BIAS_INIT, DEFAULT_KERNEL_INIT
+from jaxconv.nn._conv import DEFAULT_BIAS_INIT, DEFAULT_KERNEL_INIT, with_choices
 
 
 class ConvTranspose(nnx.ConvTranspose):
-    r"""Transposed convolution layer: `flax.nnx.ConvTranspose`, with ``convention`` and ``method``.
+    r"""Transposed convolution layer: `flax.nnx.ConvTranspose`, with more arguments.
 
     It convolves the input with ``strides - 1`` zeros put between neighbours. With the default
     ``convention="correlation"`` it computes what `flax.nnx.ConvTranspose` computes from the same parameters,
@@ -31,12 +33,12 @@ class ConvTranspose(nnx.ConvTranspose):
     (*z* the input with zeros, *d* the kernel's dilation, *p* samples of padding in front), and with
     ``convention="convolution"`` the same with :math:`w[K - 1 - k, c, o]`. ``transpose_kernel=True`` reads the kernel
     of a `Conv` from ``out_features`` to ``in_features``, of which the layer is then the adjoint (but for the bias):
-    it reverses the spatial axes once more and exchanges the last two.
+    it reverses the spatial axes once more and exchanges input and output features.
 
     Parameters
     ----------
     in_features, out_features
-        Number of input and of output features.
+        Number of input and of output features, both multiples of ``feature_group_count``.
     kernel_size
         Shape of the kernel: one integer per spatial axis; a single integer means one spatial axis.
     strides
@@ -49,33 +51,24 @@ class ConvTranspose(nnx.ConvTranspose):
         here.)
     kernel_dilation
         One integer per spatial axis, or one for all.
-    use_bias
-        Whether to add a bias.
-    mask
-        Array of the kernel's shape by which the kernel is multiplied at each call.
-    dtype
-        dtype of the computation; by default that of input and parameters together.
-    param_dtype
-        dtype of the parameters.
-    precision
-        As for `jax.lax.conv_general_dilated`.
-    kernel_init, bias_init
-        Initialisers.
     transpose_kernel
-        Whether the kernel is that of the convolution whose adjoint this is, of shape ``(*kernel_size, out_features,
-        in_features)``; otherwise it is of shape ``(*kernel_size, in_features, out_features)``.
-    promote_dtype
-        Function ``((input, kernel, bias), dtype=dtype)`` that returns the three in the dtype of the computation.
-    preferred_element_type
-        dtype of the convolution's result.
-    rngs
-        Random keys for the initialisers.
-    kernel_metadata, bias_metadata
-        Metadata of the parameters, such as their sharding.
-    convention
-        ``"correlation"`` (as Flax) or ``"convolution"``.
-    method
+        Whether the kernel is that of the convolution whose adjoint this is, of shape ``(*kernel_size, out_features //
+        feature_group_count, in_features)``; otherwise it is of shape ``(*kernel_size, in_features //
+        feature_group_count, out_features)``.
+    use_bias, mask, dtype, param_dtype, precision, kernel_init, bias_init, promote_dtype, preferred_element_type, rngs
         As for `Conv`.
+    kernel_metadata, bias_metadata, convention, method, feature_group_count
+        As for `Conv`.
+    output_padding
+        How many outputs to append on each spatial axis to those that the padding gives, as in torch: computed as if
+        the padding at the end were larger, not zeros. One integer for all spatial axes, or one for each, smaller than
+        the axis's stride or its dilation. A strided convolution maps inputs of several lengths to one length of its
+        result; this says which of them the adjoint returns. ``"CIRCULAR"`` excludes it.
+    conv_general_dilated
+        The function that does the work, `jaxconv.lax.conv_general_dilated` by default. One of your own is called as by
+        `flax.nnx.Conv`, with the strides as ``lhs_dilation``, and is also given ``convention`` and ``method`` where
+        they are not the defaults. It gets a kernel of shape ``(*kernel_size, in_features // feature_group_count,
+        out_features)`` in any case, which ``transpose_kernel`` has reversed already.
 
     Raises
     ------
@@ -122,31 +115,20 @@ class ConvTranspose(nnx.ConvTranspose):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         convention: Convention = "correlation",
         method: Method = "direct",
+        feature_group_count: int = 1,
+        output_padding: Sizes = 0,
+        conv_general_dilated: Callable[..., Any] = lax.conv_general_dilated,
     ):
-        in_features = _arguments.positive("in_features", in_features)
-        out_features = _arguments.positive("out_features", out_features)
-        kernel_size = _arguments.positives(
-            "kernel_size", kernel_size if isinstance(kernel_size, Sequence) else (kernel_size,)
-        )
+        in_features, out_features, groups = _arguments.features(in_features, out_features, feature_group_count)
+        kernel_size = _arguments.kernel_sizes(kernel_size)
         ndim = len(kernel_size)
-        features = (out_features, in_features) if transpose_kernel else (in_features, out_features)
-        if mask is not None and mask.shape != (*kernel_size, *features):
-            raise ValueError(f"mask has shape {mask.shape}, but the kernel has {(*kernel_size, *features)}")
-        check_convention(convention)
-        self.convention: Convention = convention
-        self.method = check_method(method)
-        super().__init__(
-            in_features,
-            out_features,
-            kernel_size,
-            _arguments.sizes("strides", strides, ndim),
-            padding=_arguments.transposed_padding(padding, ndim),
-            kernel_dilation=_arguments.sizes("kernel_dilation", kernel_dilation, ndim),
+        strides = _arguments.sizes("strides", strides, ndim)
+        padding = _arguments.transposed_padding(padding, ndim)
+        kernel_dilation = _arguments.sizes("kernel_dilation", kernel_dilation, ndim)
+        _arguments.check_options(
             use_bias=use_bias,
-            mask=mask,
             dtype=dtype,
             param_dtype=param_dtype,
-            precision=precision,
             kernel_init=kernel_init,
             bias_init=bias_init,
             transpose_kernel=transpose_kernel,
@@ -155,7 +137,43 @@ class ConvTranspose(nnx.ConvTranspose):
             rngs=rngs,
             kernel_metadata=kernel_metadata,
             bias_metadata=bias_metadata,
+            conv_general_dilated=conv_general_dilated,
         )
+        names = ("out_features", "in_features") if transpose_kernel else ("in_features", "out_features")
+        features = (out_features, in_features) if transpose_kernel else (in_features, out_features)
+        kernel_shape = (*kernel_size, features[0] // groups, features[1])
+        mask = _arguments.mask(mask, kernel_shape, f"(*kernel_size, {names[0]} // feature_group_count, {names[1]})")
+        self.convention: Convention = check_convention(convention)
+        self.method = check_method(method)
+        self.feature_group_count = groups
+        self.output_padding = _arguments.output_paddings(output_padding, strides, kernel_dilation, padding, ndim)
+        self.conv_general_dilated = conv_general_dilated
+        super().__init__(
+            in_features,
+            out_features,
+            kernel_size,
+            strides,
+            padding=padding,
+            kernel_dilation=kernel_dilation,
+            use_bias=use_bias,
+            mask=mask,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            precision=precision,
+            # Flax's layer knows no groups.
+            kernel_init=lambda key, _, dtype: kernel_init(key, kernel_shape, dtype),
+            bias_init=bias_init,
+            transpose_kernel=transpose_kernel,
+            promote_dtype=promote_dtype,
+            preferred_element_type=preferred_element_type,
+            rngs=rngs,
+            kernel_metadata=kernel_metadata,
+            bias_metadata=bias_metadata,
+        )
+        self.kernel_shape = kernel_shape
+        _arguments.check_parameter("kernel", self.kernel, kernel_shape)
+        if self.bias is not None:
+            _arguments.check_parameter("bias", self.bias, (out_features,))
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Convolve ``inputs``.
@@ -175,27 +193,28 @@ class ConvTranspose(nnx.ConvTranspose):
         ValueError
             If the input has too few axes or another number of features.
         """
-        shape, ndim = jnp.shape(inputs), len(self.kernel_size)
-        _arguments.check_inputs(shape, self.kernel_size, self.in_features)
-        batch, spatial = shape[: -ndim - 1], shape[-ndim - 1 : -1]
+        ndim = len(self.kernel_size)
+        inputs = _arguments.inputs(inputs, self.kernel_size, self.in_features)
+        batch, spatial = inputs.shape[: -ndim - 1], inputs.shape[-ndim - 1 : -1]
         kernel = self.kernel[...] if self.mask is None else self.kernel[...] * self.mask
         bias = None if self.bias is None else self.bias[...]
         inputs, kernel, bias = self.promote_dtype((inputs, kernel, bias), dtype=self.dtype)
 
         strides, dilation = (_arguments.each(value, ndim) for value in (self.strides, self.kernel_dilation))
         last = (0, ndim + 1, *range(1, ndim + 1))  # where batch, features and space stand
-        y = lax.conv_transpose(
+        options = {} if self.preferred_element_type is None else {"preferred_element_type": self.preferred_element_type}
+        function, kernel = self._adjoint(kernel) if self.transpose_kernel else (self._function(self.convention), kernel)
+        y = function(
             inputs.reshape(math.prod(batch), *spatial, self.in_features),
             kernel,
-            strides,
-            "VALID" if self.padding == "CIRCULAR" else _arguments.transposed_padding(self.padding, ndim),
+            (1,) * ndim,
+            self._pads(strides, dilation),
+            lhs_dilation=strides,
             rhs_dilation=dilation,
             dimension_numbers=jax.lax.ConvDimensionNumbers(last, (ndim + 1, ndim, *range(ndim)), last),
-            transpose_kernel=self.transpose_kernel,
+            feature_group_count=self.feature_group_count,
             precision=self.precision,
-            preferred_element_type=self.preferred_element_type,
-            convention=self.convention,
-            method=self.method,
+            **options,
         )
         if self.padding == "CIRCULAR":
             for axis, (size, stride) in enumerate(zip(spatial, strides, strict=True), start=1):
@@ -203,6 +222,32 @@ class ConvTranspose(nnx.ConvTranspose):
         if bias is not None:
             y += bias
         return y.reshape(*batch, *y.shape[1:])
+
+    def _function(self, convention: Convention) -> Callable[..., Any]:
+        return with_choices(self.conv_general_dilated, convention, self.method)
+
+    def _adjoint(self, kernel: jax.Array) -> tuple[Callable[..., Any], jax.Array]:
+        """Return the function and the kernel that make the adjoint of the convolution with a kernel.
+
+        The kernel is read the other way round, and its features exchanged within each group.
+        """
+        ndim, groups = len(self.kernel_size), self.feature_group_count
+        space, (out, features) = kernel.shape[:ndim], kernel.shape[ndim:]
+        kernel = kernel.reshape(*space, out, groups, features // groups)
+        kernel = jnp.moveaxis(kernel, -1, ndim).swapaxes(-1, -2).reshape(*space, features // groups, groups * out)
+        if self.conv_general_dilated is lax.conv_general_dilated:
+            return self._function(toggle(check_convention(self.convention))), kernel
+        # Another function may know one convention only.
+        return self._function(self.convention), flip(kernel, range(ndim))
+
+    def _pads(self, strides: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
+        """Return how many zeros stand around the dilated input."""
+        ndim = len(self.kernel_size)
+        window = [dilated(taps, d) for taps, d in zip(self.kernel_size, dilation, strict=True)]
+        padding = "VALID" if self.padding == "CIRCULAR" else _arguments.transposed_padding(self.padding, ndim)
+        pads = transposed_pads(padding, window, strides, False)
+        more = _arguments.output_paddings(self.output_padding, strides, dilation, self.padding, ndim)
+        return [(low, high + extra) for (low, high), extra in zip(pads, more, strict=True)]
 
 
 def _wrap(y: jax.Array, axis: int, period: int, transpose_kernel: bool) -> jax.Array:
