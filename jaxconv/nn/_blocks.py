@@ -61,8 +61,8 @@ def batched(images: jax.Array, kernel_size: tuple[int, ...], in_features: int) -
     ValueError
         If they are not ``(*batch, *spatial, in_features)`` with a pixel at least.
     """
-    shape, ndim = jnp.shape(images), len(kernel_size)
-    _arguments.check_inputs(shape, kernel_size, in_features)
+    images = _arguments.inputs(images, kernel_size, in_features)
+    shape, ndim = images.shape, len(kernel_size)
     batch, image = shape[: -ndim - 1], shape[-ndim - 1 :]
     if 0 in image:
         raise ValueError(f"images need a pixel along each spatial axis, got shape {shape}")
