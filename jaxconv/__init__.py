@@ -9,15 +9,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxconv import lax, signal
+from jaxconv._autotune import autotune
 from jaxconv._flip import flip
 from jaxconv._report import plan
+from jaxconv._tuning import Tuning, tuned
 
 if TYPE_CHECKING:
     from jaxconv import checkpoint_policies, nn, numpy
 
     __version__: str
 
-__all__ = ["__version__", "checkpoint_policies", "flip", "lax", "nn", "numpy", "plan", "signal"]
+__all__ = [
+    "Tuning",
+    "__version__",
+    "autotune",
+    "checkpoint_policies",
+    "flip",
+    "lax",
+    "nn",
+    "numpy",
+    "plan",
+    "signal",
+    "tuned",
+]
 
 _LAZY_MODULES = ("checkpoint_policies", "nn", "numpy")
 

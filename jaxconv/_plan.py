@@ -11,6 +11,7 @@ import math
 from jaxconv._algorithms import REGISTRY, Algorithm
 from jaxconv._cost import Cost, is_calibrated, seconds
 from jaxconv._spec import Method, Problem, simplify
+from jaxconv._tuning import Measurement, Tuning
 
 # Methods that name a choice rather than an algorithm.
 CHOICES = ("auto", "direct")
@@ -39,6 +40,8 @@ class Candidate:
         Why it was not chosen; empty for the chosen one.
     inner
         The algorithm that it would run inside, if it is one that only rearranges operands and result.
+    measured
+        Measured seconds; ``None`` if it was not measured (see `jaxconv.autotune`).
     """
 
     name: str
@@ -46,16 +49,22 @@ class Candidate:
     seconds: float | None
     reason: str
     inner: str | None = None
+    measured: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """The outcome for one problem: the chosen algorithm and every candidate, in the order of the registry."""
+    """The outcome for one problem: the chosen algorithm and every candidate, in the order of the registry.
+
+    ``source`` says where the choice came from: ``"measured"`` (by `jaxconv.autotune`), ``"modelled"``, or
+    ``"asked for"`` by its name.
+    """
 
     problem: Problem
     platform: str
     chosen: str
     candidates: tuple[Candidate, ...]
+    source: str
 
 
 def method_names() -> tuple[str, ...]:
@@ -127,20 +136,62 @@ def with_choices_of(problem: Problem, inner: Problem) -> Problem:
     return dataclasses.replace(inner, spec=dataclasses.replace(inner.spec, method=method))
 
 
+def as_measured(problem: Problem) -> Problem:
+    """Return a simplified problem as tables of measured winners hold it: with the promise of its method, no table."""
+    method = problem.spec.forward_method
+    if method in REGISTRY and not ruled_out(REGISTRY["fft"], method):
+        method = "auto"
+    elif method in REGISTRY and REGISTRY[method].local:
+        method = "direct"
+    return dataclasses.replace(problem, spec=dataclasses.replace(problem.spec, method=method, tuning=None))
+
+
+def find_measured(problem: Problem, platform: str) -> Measurement | None:
+    """Return what the problem's own table says of it; None if that is nothing, or nothing that it may take."""
+    tuning: Tuning | None = problem.spec.tuning
+    found = None if tuning is None else tuning.find(platform, as_measured(problem))
+    if found is None or found.chosen not in REGISTRY:
+        return None
+    algorithm = REGISTRY[found.chosen]
+    if algorithm.supports(problem) is not None or ruled_out(algorithm, problem.spec.forward_method):
+        return None
+    return found
+
+
 @functools.lru_cache(maxsize=8192)
 def decide(problem: Problem, platform: str) -> Decision:
     """Weigh every algorithm for a simplified problem.
 
     A method that names an algorithm is taken at its word where that algorithm can run the problem. Where it cannot, as
     may happen in a gradient, which has a shape of its own, the planner chooses among those that promise as much as the
-    one that was asked for: no FFT if that is none, and local if that is.
+    one that was asked for: no FFT if that is none, and local if that is. If the specification's table has measured the
+    problem, the measured winner is chosen, otherwise the modelled one.
     """
     method = problem.spec.forward_method
-    forced = method if method in REGISTRY and REGISTRY[method].supports(problem) is None else None
     candidates = {name: _candidate(algorithm, problem, platform) for name, algorithm in REGISTRY.items()}
+    found = find_measured(problem, platform)
+    if method in REGISTRY and candidates[method].cost is not None:
+        chosen, source, reasons = method, "asked for", dict.fromkeys(candidates, f"method={method!r} was asked for")
+    elif found is not None:
+        chosen, source, reasons = found.chosen, "measured", {t.algorithm: t.note for t in found.timings}
+        times = {t.algorithm: t.measured for t in found.timings}
+        candidates = {name: dataclasses.replace(c, measured=times.get(name)) for name, c in candidates.items()}
+    else:
+        chosen, reasons = _by_model(problem, platform, candidates)
+        source = "modelled"
+    for name, candidate in candidates.items():
+        if candidate.cost is not None:
+            reason = "" if name == chosen else reasons.get(name) or ruled_out(REGISTRY[name], method)
+            candidates[name] = dataclasses.replace(candidate, reason=reason)
+    return Decision(problem, platform, chosen, tuple(candidates.values()), source)
+
+
+def _by_model(problem: Problem, platform: str, candidates: dict[str, Candidate]) -> tuple[str, dict[str, str]]:
+    """Return the algorithm with the shortest modelled time, and for each that can run the problem why it lost."""
+    method = problem.spec.forward_method
     costs = {name: c.cost for name, c in candidates.items() if c.cost is not None}
     times = {name: c.seconds for name, c in candidates.items() if c.seconds is not None}
-    reasons = {name: _ruled_out(REGISTRY[name], method) for name in times}
+    reasons = {name: ruled_out(REGISTRY[name], method) for name in times}
     if not is_calibrated(platform):
         for name, cost in costs.items():
             if name != "xla" and costs["xla"].work < UNCALIBRATED_ADVANTAGE * cost.work:
@@ -149,24 +200,24 @@ def decide(problem: Problem, platform: str) -> Decision:
                     or f"not {UNCALIBRATED_ADVANTAGE:g} times less work than xla's, on a platform without measurements"
                 )
     allowed = {name: time for name, time in times.items() if not reasons[name]}
-    limit = _scratch_limit(problem)
-    heavy = {name for name in allowed if costs[name].scratch > limit}
+    heavy = {name: reason for name in allowed if (reason := too_much_scratch(problem, costs[name]))}
     # A heavy algorithm counts as that much slower than it is, so that it is chosen only if the others are slower still.
-    chosen = forced or min(allowed, key=lambda name: allowed[name] * (HEAVY_ADVANTAGE if name in heavy else 1.0))
-    for name in heavy - {chosen}:
-        reasons[name] = (
-            f"would hold {costs[name].scratch / 2**20:.0f} MiB, above {limit / 2**20:.0f}, without being "
-            f"{HEAVY_ADVANTAGE:g} times faster"
-        )
-    for name, time in times.items():
-        if name == chosen:
-            reason = ""
-        elif forced:
-            reason = f"method={forced!r} was asked for"
-        else:
-            reason = reasons[name] or f"{time / times[chosen]:.1f} times slower"
-        candidates[name] = dataclasses.replace(candidates[name], reason=reason)
-    return Decision(problem, platform, chosen, tuple(candidates.values()))
+    chosen = min(allowed, key=lambda name: allowed[name] * (HEAVY_ADVANTAGE if name in heavy else 1.0))
+    return chosen, {
+        name: reasons[name] or heavy.get(name) or f"{time / times[chosen]:.1f} times slower"
+        for name, time in times.items()
+    }
+
+
+def too_much_scratch(problem: Problem, cost: Cost) -> str:
+    """Return why an algorithm must be much faster than the others to be chosen, if it holds that much; else empty."""
+    limit = _scratch_limit(problem)
+    if cost.scratch <= limit:
+        return ""
+    return (
+        f"would hold {cost.scratch / 2**20:.0f} MiB, above {limit / 2**20:.0f}, without being "
+        f"{HEAVY_ADVANTAGE:g} times faster"
+    )
 
 
 def _scratch_limit(problem: Problem) -> int:
@@ -200,7 +251,7 @@ def _candidate(algorithm: Algorithm, problem: Problem, platform: str) -> Candida
     return Candidate(algorithm.name, total, time + inside.seconds, "", inside.name)
 
 
-def _ruled_out(algorithm: Algorithm, method: str) -> str:
+def ruled_out(algorithm: Algorithm, method: str) -> str:
     """Return why a method does not admit an algorithm; empty if it does."""
     if method == "auto":
         return ""

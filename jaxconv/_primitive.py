@@ -11,6 +11,7 @@ so that the primitive is closed under differentiation. `vmap` over x, w or both 
 output channels or the groups, so that it is closed under batching too.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -32,12 +33,16 @@ from jaxconv._spec import (
     output_shape,
     simplify,
 )
+from jaxconv._tuning import in_force
 
 conv_p = Primitive("jaxconv")
 
 
 def bind(x: jax.Array, w: jax.Array, spec: ConvSpec) -> jax.Array:
     """Bind the primitive on canonical operands of equal dtype.
+
+    The specification takes along the measured winners that are in force, unless it holds some already: that of a
+    gradient holds those of the convolution that is differentiated.
 
     Inside `jax.shard_map` both operands must vary over the same mesh axes: a kernel that is replicated is marked as
     varying first, since it is the transpose of that mark which sums its gradient over the devices.
@@ -49,6 +54,8 @@ def bind(x: jax.Array, w: jax.Array, spec: ConvSpec) -> jax.Array:
             x = lax.pcast(x, tuple(sorted(missing)), to="varying")
         if missing := union - w_varying:
             w = lax.pcast(w, tuple(sorted(missing)), to="varying")
+    if spec.tuning is None and (tuning := in_force()) is not None:
+        spec = dataclasses.replace(spec, tuning=tuning)
     return conv_p.bind(x, w, spec=spec)
 
 

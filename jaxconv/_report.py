@@ -14,9 +14,10 @@ from jaxconv._dtypes import is_inexact
 from jaxconv._plan import Candidate, Decision, decide
 from jaxconv._primitive import conv_p
 from jaxconv._spec import Method, Problem, simplify
+from jaxconv._text import algorithm_name, describe, duration, table
 
 _ROLES = ("forward", "input gradient", "kernel gradient")
-_HEADER = ("algorithm", "multiply-adds", "FFT flops", "bytes", "scratch", "time", "error")
+_HEADER = ("algorithm", "multiply-adds", "FFT flops", "bytes", "scratch", "time")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,19 +39,14 @@ class ConvolutionPlan:
     kernel_gradient: Decision | None
 
     def __repr__(self) -> str:
-        spec, problem = self.problem.spec, self.problem
-        options = [f"method {spec.method!r}"]
-        steps = {name: getattr(spec, name) for name in ("strides", "lhs_dilation", "rhs_dilation")}
-        options += [f"{name} {values}" for name, values in steps.items() if any(value != 1 for value in values)]
-        if any(any(pair) for pair in spec.padding):
-            options.append(f"padding {spec.padding}")
-        lines = [
-            f"{spec.convention} of {problem.dtype}: x {problem.x_shape}, w {problem.w_shape} -> {problem.y_shape}",
-            f"  {', '.join(options)}; {problem.multiply_adds:.2e} multiply-adds by the definition",
-        ]
+        lines = describe(self.problem)
         for role, decision in zip(_ROLES, (self.forward, self.input_gradient, self.kernel_gradient), strict=True):
             if decision is not None:
-                lines += ["", f"  {role} on {decision.platform}: {decision.chosen}", *_table(decision)]
+                lines += [
+                    "",
+                    f"  {role} on {decision.platform}: {decision.chosen} ({decision.source})",
+                    *_table(decision),
+                ]
         return "\n".join(lines)
 
 
@@ -124,8 +120,12 @@ def plan(
             f"{', '.join(given)} cannot be given with a function, which brings its own: bind them first, for example "
             "with functools.partial(jaxconv.signal.convolve, mode='same')"
         )
-    jaxpr = jax.make_jaxpr(fn)(*args)
-    return Report(_plan_convolution(problem, platform) for problem in _convolutions(jaxpr.jaxpr))
+    return Report(_plan_convolution(problem, platform) for problem in convolutions(fn, *args))
+
+
+def convolutions(fn: Callable[..., Any], *args: Any) -> list[Problem]:
+    """Return the problems of all convolutions of a function, in the order of its program."""
+    return list(_convolutions(jax.make_jaxpr(fn)(*args).jaxpr))
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
@@ -174,35 +174,29 @@ def _decide(problem: Problem, platform: str) -> Decision | None:
 def _table(decision: Decision) -> list[str]:
     """Return the lines of a table: the candidates that can run the problem, and then why the others cannot."""
     able = [candidate for candidate in decision.candidates if candidate.cost is not None]
-    rows = [_HEADER, *map(_row, able)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
-    lines = []
-    for row, candidate in zip(rows, (None, *able), strict=True):
-        mark = "*" if candidate and candidate.name == decision.chosen else " "
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        note = f"   {candidate.reason}" if candidate and candidate.reason else ""
-        lines.append(f"   {mark} {'  '.join(cells)}{note}".rstrip())
+    measured = any(candidate.measured is not None for candidate in able)
+    chosen = next(algorithm_name(c.name, c.inner) for c in able if c.name == decision.chosen)
+    header = (*_HEADER, "measured", "error") if measured else (*_HEADER, "error")
+    rows = [_row(candidate, measured) for candidate in able]
+    lines = table(header, rows, chosen, [candidate.reason for candidate in able])
+    width = max(len(row[0]) for row in (header, *rows))
     unable = [candidate for candidate in decision.candidates if candidate.cost is None]
-    return lines + [f"     {candidate.name.ljust(widths[0])}  cannot: {candidate.reason}" for candidate in unable]
+    return lines + [f"     {candidate.name.ljust(width)}  cannot: {candidate.reason}" for candidate in unable]
 
 
-def _row(candidate: Candidate) -> tuple[str, ...]:
+def _row(candidate: Candidate, measured: bool) -> tuple[str, ...]:
     cost = candidate.cost
     if cost is None or candidate.seconds is None:
         raise ValueError(f"{candidate.name!r} has no cost: {candidate.reason}")
+    times = [duration(candidate.seconds)]
+    if measured:
+        times.append("-" if candidate.measured is None else duration(candidate.measured))
     return (
-        candidate.name + (f" ({candidate.inner})" if candidate.inner else ""),
+        algorithm_name(candidate.name, candidate.inner),
         f"{cost.multiply_adds:.1e}",
         f"{cost.transform_flops:.1e}" if cost.transform_flops else "0",
         f"{cost.bytes_moved:.1e}",
         f"{cost.scratch:.1e}",
-        _duration(candidate.seconds),
+        *times,
         f"{cost.error:.0e}" if cost.error else "exact",
     )
-
-
-def _duration(seconds: float) -> str:
-    for unit, name in ((1.0, "s"), (1e-3, "ms")):
-        if seconds >= unit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds / 1e-6:.3g} us"

@@ -62,6 +62,9 @@ class ConvSpec:
         How the caller holds the data: a hint that lets an algorithm compute in that layout, so that the transposes to
         the canonical form cancel. ``"batch_last"`` is what the kernel gradient of channels-last data sees, since batch
         and channels change places in it.
+    tuning
+        The measured winners that were in force when the convolution was bound (a `jaxconv.Tuning`), if any. The planner
+        consults them when the convolution is lowered, and gradients inherit them.
     """
 
     strides: tuple[int, ...]
@@ -73,6 +76,7 @@ class ConvSpec:
     precision: Any
     out_dtype: np.dtype
     layout: Layout = "channels_first"
+    tuning: Any = dataclasses.field(default=None, repr=False)
 
     @property
     def ndim(self) -> int:

@@ -1,0 +1,224 @@
+"""Measuring the candidates for one convolution: which to try, how to time them, which wins.
+
+A candidate is tried by the very mechanism that will choose it: a table in the specification that names it the winner.
+So the compiled program is the one that users will run, with whatever the candidate runs inside.
+"""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from jaxconv._algorithms import REGISTRY
+from jaxconv._cost import is_calibrated
+from jaxconv._dtypes import is_complex, is_inexact
+from jaxconv._plan import HEAVY_ADVANTAGE, Candidate, decide, ruled_out, too_much_scratch
+from jaxconv._primitive import bind
+from jaxconv._spec import Problem
+from jaxconv._text import duration
+from jaxconv._tuning import Measurement, Setting, Timing, Tuning, tuned
+
+# Not even tried: what the model takes to be so many times slower than its own choice. On a platform without
+# measurements the model only counts operations.
+HOPELESS_BY_MODEL = 20.0
+HOPELESS_BY_WORK = 100.0
+# Not taken: what takes longer to compile, in seconds.
+SLOWEST_COMPILATION = 10.0
+# Calls shorter than SHORT seconds are repeated up to MOST_REPEATS times in one program, if that compiles in about
+# LONGEST_COMPILATION seconds, since otherwise they would be hidden behind the time that any call takes.
+SHORT, MOST_REPEATS, LONGEST_COMPILATION = 200e-6, 8, 1.0
+# The first call of what takes longer than so many seconds is not repeated to warm up.
+LONG = 0.5
+# Rounds in which every candidate is called once, in turn: at least and at most. A candidate is dropped if its shortest
+# time is LAGGING times the leader's median after FEWEST rounds, or HOPELESS times before.
+FEWEST, MOST, LAGGING, HOPELESS = 3, 15, 1.3, 5.0
+# No round is begun after so many seconds, once there were FEWEST.
+LONGEST_RACE = 1.0
+
+
+@dataclasses.dataclass
+class Trial:
+    """A candidate that is compiled: ``call`` runs it ``repeats`` times, and ``samples`` are the seconds of one run."""
+
+    call: Callable[[], Any]
+    repeats: int
+    samples: list[float]
+
+
+def measure(problem: Problem, setting: Setting, tuning: Tuning) -> Measurement | None:
+    """Measure the candidates for a simplified problem on the default device.
+
+    Parameters
+    ----------
+    problem
+        The problem, with the promise of its method (see `jaxconv._plan.as_measured`).
+    setting
+        Where this is measured.
+    tuning
+        What was measured before: the algorithms that only rearrange run inside what is the fastest by it.
+
+    Returns
+    -------
+    Measurement or None
+        None if nothing could be measured.
+    """
+    able = candidates(problem, setting.platform, tuning)
+    heavy = {c.name: reason for c in able if c.cost and (reason := too_much_scratch(problem, c.cost))}
+    notes = _not_tried(able, heavy, setting.platform)
+    operands = _operands(problem)
+    trials: dict[str, Trial] = {}
+    for candidate in able:
+        name = candidate.name
+        if name in notes:
+            continue
+        trial = _with_table(problem, tuning | Tuning([Measurement(setting, problem, name, ())]))
+        try:
+            prepared = _prepare(trial, operands)
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            notes[name] = f"failed: {(str(error).strip() or type(error).__name__).splitlines()[0][:100]}"
+            continue
+        if isinstance(prepared, Trial):
+            trials[name] = prepared
+        else:
+            notes[name] = prepared
+    if not trials:
+        return None
+    race(trials)
+    medians = {name: float(np.median(trial.samples)) for name, trial in trials.items()}
+    chosen = min(medians, key=lambda name: medians[name] * (HEAVY_ADVANTAGE if name in heavy else 1.0))
+    for name, median in medians.items():
+        notes[name] = "" if name == chosen else heavy.get(name) or f"{median / medians[chosen]:.1f} times slower"
+    timings = (Timing(c.name, c.inner, c.seconds or 0.0, medians.get(c.name), notes[c.name]) for c in able)
+    return Measurement(setting, problem, chosen, tuple(timings))
+
+
+def candidates(problem: Problem, platform: str, tuning: Tuning) -> list[Candidate]:
+    """Return the algorithms that can run a problem and that its method admits, those first that the model prefers."""
+    decision = decide(_with_table(problem, tuning), platform)
+    able = [c for c in decision.candidates if c.cost is not None]
+    able = [c for c in able if not ruled_out(REGISTRY[c.name], problem.spec.forward_method)]
+    return sorted(able, key=lambda c: c.seconds or 0.0)
+
+
+def race(trials: Mapping[str, Trial]) -> None:
+    """Time trials in turn, so that all meet the same disturbances, and drop early those that cannot win."""
+    running, deadline = list(trials.values()), time.perf_counter() + LONGEST_RACE
+    for number in range(1, MOST + 1):
+        best = min(float(np.median(trial.samples)) for trial in running)
+        limit = (LAGGING if number > FEWEST else HOPELESS) * best
+        running = [trial for trial in reversed(running) if min(trial.samples) <= limit]
+        if number > FEWEST and (len(running) == 1 or time.perf_counter() > deadline):
+            return
+        for trial in running:
+            trial.samples.append(_seconds(trial.call) / trial.repeats)
+
+
+def _with_table(problem: Problem, tuning: Tuning) -> Problem:
+    return dataclasses.replace(problem, spec=dataclasses.replace(problem.spec, tuning=tuning))
+
+
+def _not_tried(able: list[Candidate], heavy: Mapping[str, str], platform: str) -> dict[str, str]:
+    """Return the candidates that are not worth trying, and why."""
+    limit = HOPELESS_BY_MODEL if is_calibrated(platform) else HOPELESS_BY_WORK
+    modelled = {c.name: c.seconds for c in able if c.seconds is not None}
+    weighted = {name: time * (HEAVY_ADVANTAGE if name in heavy else 1.0) for name, time in modelled.items()}
+    favourite = min(weighted, key=weighted.__getitem__)
+    reasons = {}
+    for name, seconds in modelled.items():
+        ratio = seconds / modelled[favourite]
+        if ratio > limit:
+            reasons[name] = f"not measured: {ratio:.0f} times slower by the model"
+        elif name in heavy and name != favourite:
+            reasons[name] = f"not measured: {heavy[name]}"
+    return reasons
+
+
+def _prepare(problem: Problem, operands: tuple[jax.Array, ...]) -> Trial | str:
+    """Compile a problem and warm it up, which gives the first sample; or return why it is not taken."""
+    run, compilation = _compile(functools.partial(convolve_stored, problem=problem), operands)
+    if compilation > SLOWEST_COMPILATION:
+        return f"takes {duration(compilation)} to compile"
+    call = functools.partial(run, *operands)
+    single = _seconds(call)
+    if single < LONG:
+        single = min(single, _seconds(call))
+    count = min(MOST_REPEATS, int(LONGEST_COMPILATION / max(compilation, 1e-3)))
+    if single >= SHORT or count <= 1:
+        return Trial(call, 1, [single])
+    operands = (*operands, jnp.zeros((), operands[1].dtype))
+    run, _ = _compile(functools.partial(_repeated, problem=problem, count=count), operands)
+    call = functools.partial(run, *operands)
+    return Trial(call, count, [min(_seconds(call) for _ in range(2)) / count])
+
+
+def _compile(fn: Callable[..., Any], operands: tuple[jax.Array, ...]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    with tuned(None):  # the table is in the specification
+        compiled = jax.jit(fn).lower(*operands).compile()
+    return compiled, time.perf_counter() - start
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def _repeated(x: jax.Array, w: jax.Array, zero: jax.Array, *, problem: Problem, count: int) -> list[jax.Array]:
+    """Convolve several times, one after the other: each kernel depends on the result before, as far as XLA can know.
+
+    Unrolled, since in the body of a loop XLA computes some convolutions in another way, and all results are returned,
+    so that none is left out.
+    """
+    results = []
+    for _ in range(count):
+        result, x, w = lax.optimization_barrier((convolve_stored(x, w, problem), x, w))
+        results.append(result)
+        w = lax.optimization_barrier(w + zero * result[(0,) * result.ndim].astype(w.dtype))
+    return results
+
+
+def _orders(problem: Problem) -> tuple[tuple[int, ...], ...]:
+    """Return the order of the canonical axes in which a caller of that layout holds x, w and y."""
+    spatial = tuple(range(3, 3 + problem.spec.ndim))
+    if problem.spec.layout == "channels_last":
+        return (1, *spatial, 0, 2), (*spatial, 2, 0, 1), (1, *spatial, 0, 2)
+    if problem.spec.layout == "batch_last":
+        return (2, *spatial, 0, 1), (2, *spatial, 0, 1), (*spatial, 1, 0, 2)
+    return ((0, 1, 2, *spatial),) * 3
+
+
+def stored_shapes(problem: Problem) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes in which a caller of the problem's layout holds x and w."""
+    shapes = (problem.x_shape, problem.w_shape)
+    return tuple(tuple(shape[a] for a in order) for shape, order in zip(shapes, _orders(problem), strict=False))
+
+
+def convolve_stored(x: jax.Array, w: jax.Array, problem: Problem) -> jax.Array:
+    """Convolve operands as a caller of the problem's layout holds them, to a result that is held likewise."""
+    x_order, w_order, y_order = _orders(problem)
+    x, w = x.transpose(np.argsort(x_order)), w.transpose(np.argsort(w_order))
+    return bind(x, w, problem.spec).transpose(y_order)
+
+
+def _operands(problem: Problem) -> tuple[jax.Array, ...]:
+    """Draw operands on the default device, as the caller holds them: standard normal, or small integers."""
+    rng = np.random.default_rng(0)
+    return tuple(jnp.asarray(_draw(rng, shape, problem.dtype)) for shape in stored_shapes(problem))
+
+
+def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    few = min(math.prod(shape), 2**20)  # large arrays repeat themselves
+    if not is_inexact(dtype):
+        values = rng.integers(0, 4, few)
+    else:
+        values = rng.standard_normal(few, np.float32)
+        values = values + 1j * rng.standard_normal(few, np.float32) if is_complex(dtype) else values
+    return np.resize(values.astype(dtype), shape)
