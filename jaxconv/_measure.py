@@ -34,13 +34,12 @@ SLOWEST_COMPILATION = 10.0
 # Calls shorter than SHORT seconds are repeated up to MOST_REPEATS times in one program, if that compiles in about
 # LONGEST_COMPILATION seconds, since otherwise they would be hidden behind the time that any call takes.
 SHORT, MOST_REPEATS, LONGEST_COMPILATION = 200e-6, 8, 1.0
-# The first call of what takes longer than so many seconds is not repeated to warm up.
-LONG = 0.5
-# Rounds in which every candidate is called once, in turn: at least and at most. A candidate is dropped if its shortest
-# time is LAGGING times the leader's median after FEWEST rounds, or HOPELESS times before.
-FEWEST, MOST, LAGGING, HOPELESS = 3, 15, 1.3, 5.0
-# No round is begun after so many seconds, once there were FEWEST.
-LONGEST_RACE = 1.0
+# Rounds in which every candidate is called once, in turn: at least and at most. After the FEWEST-th a candidate is
+# dropped if its shortest time is LAGGING times the leader's median, and none begins after LONGEST_RACE seconds.
+FEWEST, MOST, LAGGING, LONGEST_RACE = 3, 15, 1.3, 1.0
+# What takes LONG seconds is not repeated to warm up, and is dropped at once if it is HOPELESS times slower. What takes
+# less stays for some rounds: a single slow call may be another process's doing.
+LONG, HOPELESS = 0.05, 5.0
 
 
 @dataclasses.dataclass
@@ -112,10 +111,13 @@ def race(trials: Mapping[str, Trial]) -> None:
     running, deadline = list(trials.values()), time.perf_counter() + LONGEST_RACE
     for number in range(1, MOST + 1):
         best = min(float(np.median(trial.samples)) for trial in running)
-        limit = (LAGGING if number > FEWEST else HOPELESS) * best
-        running = [trial for trial in reversed(running) if min(trial.samples) <= limit]
-        if number > FEWEST and (len(running) == 1 or time.perf_counter() > deadline):
-            return
+        if number > FEWEST:
+            running = [trial for trial in running if min(trial.samples) <= LAGGING * best]
+            if len(running) == 1 or time.perf_counter() > deadline:
+                return
+        else:
+            running = [trial for trial in running if min(trial.samples) <= max(HOPELESS * best, LONG)]
+        running.reverse()
         for trial in running:
             trial.samples.append(_seconds(trial.call) / trial.repeats)
 

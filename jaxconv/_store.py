@@ -120,7 +120,7 @@ def _read(path: Path, *, quiet: bool = False) -> list[Any]:
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}, not {FORMAT}")
         return list(content["measurements"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         if not quiet:
@@ -161,4 +161,4 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)
+    warnings.warn(message, UserWarning, stacklevel=2)
