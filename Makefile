@@ -40,6 +40,10 @@ experiments: $(VENV)/.installed-experiments ## Run the headline experiments and 
 experiments-full: $(VENV)/.installed-experiments ## Run every experiment
 	$(BIN)/python -m experiments run --all $(ARGS)
 
+.PHONY: article
+article: $(VENV)/.installed-experiments ## Renew the numbers and figures of the article in docs/ from full runs
+	$(BIN)/python -m experiments article $(ARGS)
+
 .PHONY: docs
 docs: $(VENV)/.installed-docs ## Build the documentation in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html

@@ -1,4 +1,4 @@
-"""The command line: `python -m experiments list`, `run`, `speed` and `calibrate`."""
+"""The command line: `python -m experiments list`, `run`, `article`, `speed` and `calibrate`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from experiments import report, runner
+from experiments import article, report, runner
 from experiments.core import Context, NonFiniteError
 from experiments.speed import cli as speed
 
@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "list":
         _list()
         return HOLD
+    if options.command == "article":
+        return _article(parser, options.folders)
     if options.command in ("speed", "calibrate"):
         return options.handler(options)
     if options.names and options.all:
@@ -68,7 +70,24 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--resume", action="store_true", help="keep what an interrupted run with the same settings has finished"
     )
+    write = commands.add_parser("article", help="renew the numbers and figures of the article in docs/")
+    write.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        metavar="FOLDER",
+        help="results of full runs, the least favourable of which is quoted (default: results/)",
+    )
     return parser
+
+
+def _article(parser: argparse.ArgumentParser, folders: Sequence[Path]) -> int:
+    try:
+        files = article.write(folders or [Path("results")])
+    except article.ArticleError as error:
+        parser.error(str(error))
+    print(*files, sep="\n")
+    return HOLD
 
 
 def _natural(text: str) -> int:

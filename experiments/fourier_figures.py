@@ -55,7 +55,7 @@ def spectra() -> Figure:
         "The magnitude does not know the flip, for real kernels; the phase changes its sign (green positive, magenta "
         "negative, zero frequency in the middle). A symmetric kernel has a phase of 0 or π, which that does not alter.",
         tuple(panels),
-        width=390,
+        width=340,
     )
 
 
