@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import report
+from experiments.core import slug
 from experiments.figures import scientific
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -142,7 +143,7 @@ def _listing(words: Sequence[str]) -> str:
 
 
 def _fragments(experiments: list[dict[str, Any]], folder: Path) -> dict[str, str]:
-    """Return what the page may include, as HTML, by the name of its file: the claims and figures of each experiment."""
+    """Return what the page may include, as HTML, by name: the claims, the figures and the tables of each experiment."""
     fragments = {}
     for entry in experiments:
         fragments[f"{entry['name']}-claims"] = _claims(entry)
@@ -153,6 +154,8 @@ def _fragments(experiments: list[dict[str, Any]], folder: Path) -> dict[str, str
             name = f"{entry['name']}-{figure['name']}"
             caption = f"<b>{escape(figure['title'])}.</b> {escape(figure['caption'])}"
             fragments[name] = _figure(name, figure["panels"], figure["width"], caption, folder)
+        for table in entry["tables"]:
+            fragments[f"{entry['name']}-{slug(table['title'])}"] = _table(table)
     return fragments
 
 
@@ -167,6 +170,18 @@ def _claims(entry: dict[str, Any]) -> str:
 <tbody>
 {rows}
 </tbody></table></details>"""
+
+
+def _table(table: dict[str, Any]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in table["columns"])
+    rows = "\n".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in table["rows"])
+    return f"""<figure class="experiment">
+<div class="scroll"><table><thead><tr>{head}</tr></thead>
+<tbody>
+{rows}
+</tbody></table></div>
+<figcaption><b>{escape(table["title"])}.</b> {escape(table["caption"])}</figcaption>
+</figure>"""
 
 
 def _figure(name: str, panels: list[dict[str, str]], width: int, caption: str, folder: Path) -> str:

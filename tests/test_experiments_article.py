@@ -61,7 +61,9 @@ def results(folder, *, measured=0.25, holds=True, **environment):
     claims = [{**claim, "detail": "", "control": claim["id"] == "large", "holds": holds} for claim in claims]
     panel = {"file": "figures/one.svg", "alt": "A <line>."}
     figure = {"name": "line", "title": "A line", "caption": "From a & b.", "width": 300, "panels": [panel]}
-    entry = {"name": "toy", "claims": claims, "figures": [figure], "emblem": panel, "highlights": [["7", "things"]]}
+    table = {"title": "All of it", "caption": "In rows.", "columns": ["a", "b"], "rows": [["<1>", "2"]]}
+    entry = {"name": "toy", "claims": claims, "figures": [figure], "tables": [table], "emblem": panel}
+    entry["highlights"] = [["7", "things"]]
     described = {"seed": 0, "quick": False, "x64": False, "device": "cpu: cpu", "cores": 2, "python": "3.11"}
     described |= {"versions": {"jaxconv": "0", "jax": "1"}, "source": "abc", "started": "now"} | environment
     (folder / "figures").mkdir(parents=True)
@@ -74,7 +76,7 @@ def results(folder, *, measured=0.25, holds=True, **environment):
 
 @pytest.fixture
 def page(tmp_path):
-    quotes, names = "{{ toy/small }} {{ toy/large% }} {{ run/seeds }}", ("toy-line", "toy-claims")
+    quotes, names = "{{ toy/small }} {{ toy/large% }} {{ run/seeds }}", ("toy-line", "toy-claims", "toy-all-of-it")
     text = "\n".join([quotes, *(f":file: _generated/{name}.html" for name in names)])
     path = tmp_path / "page.md"
     path.write_text(text, encoding="utf-8")
@@ -85,7 +87,9 @@ def test_the_least_favourable_run_is_quoted(tmp_path, page):
     folders = [results(tmp_path / f"run-{m}", measured=m, seed=s) for s, m in enumerate((0.25, 0.5, 0.125))]
     out = tmp_path / "out"
     files = article.write(folders, page, out)
-    assert sorted(path.name for path in files) == ["article.json", "toy-claims.html", "toy-line.html"]
+    assert sorted(path.name for path in files) == [
+        *("article.json", "toy-all-of-it.html", "toy-claims.html", "toy-line.html")
+    ]
     kept = json.loads((out / "article.json").read_text(encoding="utf-8"))
     quotes = kept["quotes"]
     assert (quotes["toy/small"], quotes["toy/large"], quotes["toy/large%"]) == ("0.500", "0.125", "12.5%")
@@ -97,6 +101,9 @@ def test_the_least_favourable_run_is_quoted(tmp_path, page):
     claims = (out / "toy-claims.html").read_text(encoding="utf-8")
     assert "It is &lt;small&gt;.</td><td>0.500 &lt; 1</td>" in claims
     assert "<b>Control.</b> That is large.</td><td>0.125 &gt; 0.1</td>" in claims
+    table = (out / "toy-all-of-it.html").read_text(encoding="utf-8")
+    assert "<th>a</th><th>b</th>" in table
+    assert "<tr><td>&lt;1&gt;</td><td>2</td></tr>" in table
     figure = (out / "toy-line.html").read_text(encoding="utf-8")
     assert '<svg role="img" aria-label="A &lt;line&gt;."><g id="toy-line-0-a"/>' in figure
     assert '<use href="#toy-line-0-a"/><g style="fill: url(#toy-line-0-a)"/>' in figure
