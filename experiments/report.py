@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.figures import scientific
+from experiments.questions import QUESTIONS, Question, rank
 
 STYLE = Path(__file__).with_name("report.css")
 TITLE = "Does flipping the kernel matter?"
@@ -33,8 +34,8 @@ def _threshold(value: float) -> str:
 
 def page(results: dict[str, Any], out: Path) -> str:
     """Return the page; the drawings are read from `out`."""
-    sections = [_experiment(entry, out) for entry in results["experiments"]]
-    contents = [(entry["name"], entry["name"].capitalize()) for entry in results["experiments"]]
+    entries = sorted(results["experiments"], key=lambda entry: rank(entry["name"]))
+    contents = [(entry["name"], entry["name"].capitalize()) for entry in entries]
     links = "".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in [*contents, ("run", "This run")])
     return f"""<!doctype html>
 <html lang="en">
@@ -48,14 +49,14 @@ def page(results: dict[str, Any], out: Path) -> str:
 </head>
 <body>
 <header>
-<nav>{links}</nav>
 <h1>{TITLE}</h1>
 <p class="lead">{LEAD}</p>
 {_verdict(results)}
-<div class="summary">{"".join(_summary(entry, out) for entry in results["experiments"])}</div>
+{_spine(entries)}
+<nav>{links}</nav>
 </header>
 <main>
-{"".join(sections)}
+{"".join(_experiment(entry, out) for entry in entries)}
 {_environment(results)}
 </main>
 </body>
@@ -85,18 +86,45 @@ def _verdict(results: dict[str, Any]) -> str:
     )
 
 
-def _summary(entry: dict[str, Any], out: Path) -> str:
-    answer = _answer(entry)
+def _spine(entries: list[dict[str, Any]]) -> str:
+    """Return what textbooks say, and what this run says of it, in one list."""
+    rows = "".join(_question(number, question, entries) for number, question in enumerate(QUESTIONS, 1))
+    return f"""<section class="spine">
+<h2>What textbooks say, and what was measured</h2>
+<ol>{rows}</ol>
+</section>
+"""
+
+
+def _question(number: int, question: Question, entries: list[dict[str, Any]]) -> str:
+    claims = [(entry["name"], claim) for entry in entries for claim in entry["claims"] if claim["question"] == number]
+    failing = [claim["id"] for _, claim in claims if not claim["holds"]]
+    names = dict.fromkeys(name for name, _ in claims)
+    links = ", ".join(f'<a href="#{name}">{escape(name)}</a>' for name in names)
+    mark, verdict, answer, evidence = "good", question.verdict, question.answer, f"✓ {_count(claims, 'hold')}: {links}"
+    if not claims:
+        mark, verdict, answer, evidence = "none", "", "", "not asked in this run"
+    elif failing:
+        mark, verdict, answer = "bad", "Not answered:", f"{', '.join(failing)} failed."
+        evidence = f"✗ {len(failing)} of {_count(claims, 'fail', len(failing))}: {links}"
+    answer = f'<p class="answer"><b>{escape(verdict)}</b> {escape(answer)}</p>' if answer else ""
+    return f"""<li id="question-{number}" class="{mark}"><p class="sentence">{escape(question.sentence)}</p>
+{answer}<p class="evidence">{evidence}</p></li>
+"""
+
+
+def _count(claims: list[Any], verb: str, subjects: int | None = None) -> str:
+    """Write '1 claim holds', '3 claims hold', or after 'n of' with as many subjects '3 claims fail'."""
+    plural = len(claims) if subjects is None else subjects
+    return f"{len(claims)} claim{'' if len(claims) == 1 else 's'} {verb}{'s' if plural == 1 else ''}"
+
+
+def _highlights(entry: dict[str, Any], out: Path) -> str:
     numbers = "".join(
         f"<div><dt>{escape(text)}</dt><dd>{escape(value)}</dd></div>" for value, text in entry["highlights"]
     )
     emblem = f'<div class="emblem">{_drawing(entry["emblem"], out, "summary")}</div>' if entry["emblem"] else ""
-    return f"""<section class="card">
-<h2><a href="#{entry["name"]}">{escape(entry["question"])}</a></h2>
-<p>{escape(answer)}</p>
-{emblem}<dl>{numbers}</dl>
-</section>
-"""
+    return f'<div class="card">{emblem}<dl>{numbers}</dl></div>' if numbers or emblem else ""
 
 
 def _answer(entry: dict[str, Any]) -> str:
@@ -105,7 +133,8 @@ def _answer(entry: dict[str, Any]) -> str:
 
 
 def _experiment(entry: dict[str, Any], out: Path) -> str:
-    claims = "".join(_claim(claim) for claim in entry["claims"])
+    asked = sorted({claim["question"] or 0 for claim in entry["claims"]})
+    claims = "".join(_claims(number, entry["claims"]) for number in asked)
     figures = "".join(_figure(figure, out) for figure in entry["figures"])
     tables = "".join(_table(table) for table in entry["tables"])
     paragraphs = "".join(f"<p>{escape(text)}</p>" for text in entry["method"].split("\n\n"))
@@ -113,10 +142,20 @@ def _experiment(entry: dict[str, Any], out: Path) -> str:
 <p class="kicker">{escape(entry["name"])} · {entry["seconds"]:.0f} s</p>
 <h2>{escape(entry["question"])}</h2>
 <p class="answer">{escape(_answer(entry))}</p>
+{_highlights(entry, out)}
 <details open class="prose"><summary>How it is measured</summary>{paragraphs}</details>
-<h3>Claims</h3>
-<ul class="claims">{claims}</ul>
-{figures}{tables}</section>
+{claims}{figures}{tables}</section>
+"""
+
+
+def _claims(number: int, claims: list[dict[str, Any]]) -> str:
+    """Return the claims that speak of one question, under its sentence."""
+    items = "".join(_claim(claim) for claim in claims if (claim["question"] or 0) == number)
+    sentence = ""
+    if number:
+        sentence = f' on <a href="#question-{number}">{number}</a>: “{escape(QUESTIONS[number - 1].sentence)}”'
+    return f"""<h3>Claims{sentence}</h3>
+<ul class="claims">{items}</ul>
 """
 
 

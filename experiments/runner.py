@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jaxconv
-from experiments import report
+from experiments import questions, report
 from experiments.core import Claim, Context, Figure, NonFiniteError, Outcome, Panel, slug, usable_devices
 
 DISTRIBUTIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-image", "scikit-learn", "matplotlib")
@@ -106,13 +106,18 @@ def source_digest() -> str:
 
 
 def _finished(out: Path, environment: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the experiments that an earlier run with this very environment has finished in `out`."""
+    """Return the experiments that an earlier run with this very environment has finished in `out`, figures and all."""
     path = out / "results.json"
     if not path.exists():
         return {}
     earlier = json.loads(path.read_text())
     same = {**earlier["environment"], "started": None} == {**environment, "started": None}
-    return {entry["name"]: entry for entry in earlier["experiments"]} if same else {}
+    return {entry["name"]: entry for entry in earlier["experiments"] if _has_figures(entry, out)} if same else {}
+
+
+def _has_figures(entry: dict[str, Any], out: Path) -> bool:
+    panels = [panel for figure in entry["figures"] for panel in figure["panels"]]
+    return all((out / panel["file"]).exists() for panel in [*panels, entry["emblem"]] if panel)
 
 
 def _record(experiment: Experiment, outcome: Outcome, seconds: float, out: Path) -> dict[str, Any]:
@@ -124,16 +129,17 @@ def _record(experiment: Experiment, outcome: Outcome, seconds: float, out: Path)
         "method": outcome.method,
         "seconds": round(seconds, 1),
         "highlights": [list(pair) for pair in outcome.highlights],
-        "claims": [_record_claim(claim) for claim in outcome.claims],
+        "claims": [_record_claim(claim, experiment.name) for claim in outcome.claims],
         "emblem": _save(outcome.emblem, experiment.name, out) if outcome.emblem else None,
         "figures": [_record_figure(figure, experiment.name, out) for figure in outcome.figures],
         "tables": [asdict(table) for table in outcome.tables],
     }
 
 
-def _record_claim(claim: Claim) -> dict[str, Any]:
+def _record_claim(claim: Claim, experiment: str) -> dict[str, Any]:
     fields = asdict(claim)
-    return {"id": fields.pop("name"), **fields, "holds": claim.holds}
+    question = questions.of(experiment, claim.name)
+    return {"id": fields.pop("name"), **fields, "holds": claim.holds, "question": question}
 
 
 def _record_figure(figure: Figure, experiment: str, out: Path) -> dict[str, Any]:

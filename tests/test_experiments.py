@@ -390,6 +390,7 @@ def test_headline_set_and_results(experiments, tmp_path, capsys):
         "detail": "detail",
         "control": False,
         "holds": True,
+        "question": None,
     }
     for panel in [entry["emblem"], *entry["figures"][0]["panels"]]:
         assert (tmp_path / panel["file"]).read_text(encoding="utf-8").startswith("<svg")
