@@ -45,6 +45,7 @@ EXPERIMENTS = {
         Experiment("fourier", "Does convolution become a product of spectra, and what does computing it so cost?"),
         Experiment("frobenius", "Is each output an inner product, and a whole layer one matrix?"),
         Experiment("blur", "Does the flip matter to a blurred face?"),
+        Experiment("students", "Do students find a teacher’s filters from starts of their own, and which way round?"),
         Experiment("matching", "Does a cross-correlation map tell where a probe sits in a picture?"),
     )
 }

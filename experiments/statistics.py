@@ -1,4 +1,4 @@
-"""Tests of statistical hypotheses that several experiments make."""
+"""Statistics that several experiments need: tests of equivalence, intervals of shares."""
 
 from __future__ import annotations
 
@@ -51,3 +51,16 @@ def paired(differences: np.ndarray, level: float = 0.05) -> Interval:
     mean, error = differences.mean(), differences.std(ddof=1) / np.sqrt(differences.size)
     reach = error * scipy.stats.t.ppf(1 - level, differences.size - 1)
     return Interval(float(mean), float(mean - reach), float(mean + reach))
+
+
+def share(hits: np.ndarray, level: float = 0.05) -> Interval:
+    """Return the share of yes in a row of yes and no, with E. B. Wilson's interval of confidence 1 - `level`.
+
+    "Probable inference, the law of succession, and statistical inference", Journal of the American Statistical
+    Association 22, 1927. Of an empty row nothing is known: the interval is all of [0, 1].
+    """
+    hits = np.asarray(hits, bool)
+    if not hits.size:
+        return Interval(0.0, 0.0, 1.0)
+    bounds = scipy.stats.binomtest(int(hits.sum()), hits.size).proportion_ci(1 - level, method="wilson")
+    return Interval(float(hits.mean()), float(bounds.low), float(bounds.high))
