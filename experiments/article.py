@@ -8,6 +8,7 @@ so that the documentation is built without a run.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from html import escape
@@ -124,9 +125,16 @@ def _quotes(runs: Sequence[dict[str, Any]], experiments: list[dict[str, Any]]) -
         "run/device": _device(environment),
         "run/versions": f"jaxconv {environment['versions']['jaxconv']} and JAX {environment['versions']['jax']}",
         **{name: scientific(claim["measured"]) for name, claim in claims.items()},
-        **{f"{name}%": f"{100 * c['measured']:.1f}%" for name, c in claims.items() if 0 <= c["measured"] <= 1},
+        **{f"{name}%": _percentage(claim) for name, claim in claims.items() if 0 <= claim["measured"] <= 1},
         **highlights,
     }
+
+
+def _percentage(claim: dict[str, Any]) -> str:
+    """Write a share as one that is not more favourable than what was measured."""
+    cut = math.floor if claim["comparison"].startswith(">") else math.ceil
+    # Without the dust of binary fractions, so that 0.125 is 12.5%.
+    return f"{cut(round(1000 * claim['measured'], 6)) / 10:.1f}%"
 
 
 def _device(environment: dict[str, Any]) -> str:

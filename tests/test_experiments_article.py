@@ -110,6 +110,14 @@ def test_the_least_favourable_run_is_quoted(tmp_path, page):
     assert "<b>A line.</b> From a &amp; b." in figure
 
 
+@pytest.mark.parametrize(
+    ("measured", "comparison", "text"),
+    [(0.9939, ">", "99.3%"), (0.9939, "<", "99.4%"), (0.07, "<", "7.0%"), (0.29, ">=", "29.0%"), (1.0, ">", "100.0%")],
+)
+def test_percentages_do_not_flatter(measured, comparison, text):
+    assert article._percentage({"measured": measured, "comparison": comparison}) == text
+
+
 def test_what_is_no_longer_included_goes(tmp_path, page):
     out = tmp_path / "out"
     out.mkdir()
