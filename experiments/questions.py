@@ -61,6 +61,7 @@ QUESTIONS = (
                 "asymmetric-other-kernel",
             ),
             "students": ("symmetric-teacher",),
+            "deblur": ("wiener-symmetric", "symmetric-unflipped"),
         },
     ),
     Question(
@@ -80,6 +81,15 @@ QUESTIONS = (
         "Yes.",
         "Step by step from flipped starts; from independent starts, where the task settles what the filters are.",
         ("twins", "students", "ensembles"),
+        {
+            "deblur": (
+                "wiener-flipped-pairs",
+                "wiener-unflipped",
+                "lucy-flipped-pairs",
+                "unflipped-fails",
+                "flipped-works",
+            )
+        },
     ),
     Question(
         "The flip exists for commutativity, which proofs need and networks do not.",

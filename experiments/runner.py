@@ -47,6 +47,7 @@ EXPERIMENTS = {
         Experiment("blur", "Does the flip matter to a blurred face?"),
         Experiment("students", "Do students find a teacher’s filters from starts of their own, and which way round?"),
         Experiment("matching", "Does a cross-correlation map tell where a probe sits in a picture?"),
+        Experiment("deblur", "Does the convention matter when blurred photographs are restored?"),
     )
 }
 
