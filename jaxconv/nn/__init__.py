@@ -13,8 +13,10 @@ that they have in Flax, so that checkpoints move between the two::
             # was nnx.Conv(3, 16, (3, 3), rngs=rngs)
             self.conv = nn.Conv(3, 16, (3, 3), convention="convolution", rngs=rngs)
 
-`ConvTranspose` is `flax.nnx.ConvTranspose` with the same two arguments. `DepthwiseConv` filters each feature by itself,
-`SeparableConv` then mixes them, and `FixedFilter` applies a given kernel that is not trained.
+`ConvTranspose` is `flax.nnx.ConvTranspose` with the same two arguments, groups and output padding. `DepthwiseConv`
+filters each feature by itself, `SeparableConv` then mixes them, and `FixedFilter` applies a given kernel that is not
+trained. `LongConv` is a causal convolution as long as the sequence, whose filter is a parameter or a function of the
+lag such as `HyenaFilter`.
 
 Models built of these layers: `CNN`, `ResNet` and `MobileNet` classify images, `UNet` maps images to images. All run
 under every transformation of Flax and JAX (`nnx.jit`, `nnx.grad`, `nnx.vmap` over models, `jax.lax.scan` over training
@@ -36,6 +38,7 @@ from jaxconv.nn._conv import Conv
 from jaxconv.nn._convert import optimizer_with_convention, with_convention
 from jaxconv.nn._depthwise import DepthwiseConv, SeparableConv
 from jaxconv.nn._fixed import FixedFilter
+from jaxconv.nn._long import HyenaFilter, LongConv
 from jaxconv.nn._torch import from_torch
 from jaxconv.nn._transpose import ConvTranspose
 from jaxconv.nn._unet import UNet
@@ -46,6 +49,8 @@ __all__ = [
     "ConvTranspose",
     "DepthwiseConv",
     "FixedFilter",
+    "HyenaFilter",
+    "LongConv",
     "MobileNet",
     "ResNet",
     "SeparableConv",

@@ -358,7 +358,7 @@ def _check_named_padding(value: object, names: Sequence[Boundary], padding: str)
     )
 
 
-def inputs(value: Any, kernel_size: tuple[int, ...], in_features: int | None) -> Any:
+def inputs(value: Any, kernel_size: tuple[int, ...] | None, in_features: int | None, ndim: int = 0) -> Any:
     """Return the input of a layer, ``(*batch, *spatial, features)``, as an array.
 
     Raises
@@ -366,14 +366,15 @@ def inputs(value: Any, kernel_size: tuple[int, ...], in_features: int | None) ->
     TypeError
         If it is no array.
     ValueError
-        If it has too few axes, or not ``in_features`` features (None for any number).
+        If it has fewer axes than a kernel of ``kernel_size`` (None for one of ``ndim`` axes) needs, or not
+        ``in_features`` features (None for any number).
     """
     value = value if hasattr(value, "shape") else jnp.asarray(value)
-    shape, ndim = tuple(value.shape), len(kernel_size)
+    shape, ndim = tuple(value.shape), ndim if kernel_size is None else len(kernel_size)
     if len(shape) < ndim + 1:
+        layer = "the layer" if kernel_size is None else f"a layer with kernel_size={kernel_size}"
         raise ValueError(
-            f"a layer with kernel_size={kernel_size} needs an input of at least {ndim + 1} axes, (*batch, "
-            f"*spatial, features), got shape {shape}"
+            f"{layer} needs an input of at least {ndim + 1} axes, (*batch, *spatial, features), got shape {shape}"
         )
     if in_features is not None and shape[-1] != in_features:
         axis = -ndim - 1

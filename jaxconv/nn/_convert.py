@@ -1,6 +1,6 @@
 """Conversion of modules between the two conventions."""
 
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import jax
 from flax import nnx
@@ -10,6 +10,7 @@ from jaxconv._flip import flip
 from jaxconv._ops import check_convention
 from jaxconv._spec import Convention
 from jaxconv.nn._conv import Conv
+from jaxconv.nn._long import LongConv
 from jaxconv.nn._transpose import ConvTranspose
 
 M = TypeVar("M", bound=nnx.Module)
@@ -19,7 +20,7 @@ def with_convention(module: M, convention: Convention) -> M:
     """Return a copy of a module that computes the same function under the given convention.
 
     In each layer of jaxconv that is of the other convention, the kernel (and its mask) is reversed along the spatial
-    axes. All else, layers of Flax among it, is copied as it is.
+    axes. All else, layers of Flax and implicit filters among it, is copied as it is.
 
     Parameters
     ----------
@@ -58,11 +59,11 @@ def with_convention(module: M, convention: Convention) -> M:
     reversed_kernels: dict[int, tuple[nnx.Variable, int]] = {}
     kept: dict[int, str] = {}
     for path, part in nnx.iter_modules(copy):
-        changes = isinstance(part, Conv | ConvTranspose) and part.convention != convention
+        changing = {"kernel"} if _is_read_otherwise(part, convention) else set()
         for name, value in vars(part).items():
-            if isinstance(value, nnx.Variable) and not (changes and name == "kernel"):
+            if isinstance(value, nnx.Variable) and name not in changing:
                 kept[id(value)] = ".".join(map(str, (*path, name)))
-        if isinstance(part, Conv | ConvTranspose) and changes:
+        if _is_read_otherwise(part, convention):
             part.convention = convention
             ndim = len(part.kernel_size)
             if part.kernel.ndim != ndim + 2:
@@ -72,7 +73,7 @@ def with_convention(module: M, convention: Convention) -> M:
                     "convert stacked models inside nnx.vmap"
                 )
             reversed_kernels[id(part.kernel)] = (part.kernel, ndim)
-            if part.mask is not None:
+            if getattr(part, "mask", None) is not None:
                 part.mask = flip(part.mask, range(ndim))
     for key, (kernel, ndim) in reversed_kernels.items():
         if key in kept:
@@ -126,7 +127,7 @@ def optimizer_with_convention(optimizer: nnx.Optimizer, module: nnx.Module, conv
     counts = nnx.clone(module)
     nnx.update(counts, jax.tree.map(lambda _: jnp.zeros((), int), nnx.state(counts, nnx.Variable)))
     for _, part in nnx.iter_modules(counts):
-        if isinstance(part, Conv | ConvTranspose) and part.convention != convention:
+        if _is_read_otherwise(part, convention):
             part.kernel.set_value(jnp.asarray(len(part.kernel_size)))
     axes: dict[Any, Any] = dict(nnx.traversals.flatten_mapping(nnx.to_pure_dict(nnx.state(counts))))
 
@@ -139,3 +140,9 @@ def optimizer_with_convention(optimizer: nnx.Optimizer, module: nnx.Module, conv
         if count:
             leaf[...] = flip(leaf[...], range(int(count)))
     return copy
+
+
+def _is_read_otherwise(part: Any, convention: Convention) -> TypeGuard[Any]:
+    """Whether a module is a layer whose kernel the other convention reads; implicit filters know none."""
+    has_kernel = isinstance(part, Conv | ConvTranspose) or (isinstance(part, LongConv) and part.kernel is not None)
+    return has_kernel and part.convention != convention
