@@ -369,7 +369,11 @@ def inputs(value: Any, kernel_size: tuple[int, ...] | None, in_features: int | N
         If it has fewer axes than a kernel of ``kernel_size`` (None for one of ``ndim`` axes) needs, or not
         ``in_features`` features (None for any number).
     """
-    value = value if hasattr(value, "shape") else jnp.asarray(value)
+    if not hasattr(value, "shape"):
+        try:
+            value = jnp.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"the input must be an array, got one of type {type(value).__name__}") from error
     shape, ndim = tuple(value.shape), ndim if kernel_size is None else len(kernel_size)
     if len(shape) < ndim + 1:
         layer = "the layer" if kernel_size is None else f"a layer with kernel_size={kernel_size}"
@@ -402,9 +406,11 @@ def _check_rngs(rngs: Any) -> None:
 
 def _check_dtype(name: str, value: Any) -> None:
     try:
-        dtype = jnp.dtype(value)
+        dtype = None if value is None else jnp.dtype(value)  # to NumPy None is float64
     except TypeError:
-        raise TypeError(f"{name} must be a dtype, such as jax.numpy.float32, got {value!r}") from None
+        dtype = None
+    if dtype is None:
+        raise TypeError(f"{name} must be a dtype, such as jax.numpy.float32, got {value!r}")
     if name == "dtype" and not jnp.issubdtype(dtype, jnp.inexact):
         raise TypeError(f"dtype must be real or complex floating point, such as jax.numpy.float32, got {dtype}")
 

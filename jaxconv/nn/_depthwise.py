@@ -1,13 +1,16 @@
 """Convolutions of each feature by itself, and their mixtures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
 from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxconv import lax
 from jaxconv._boundary import Boundary
 from jaxconv._spec import Convention, Method
 from jaxconv.nn import _arguments
@@ -40,7 +43,7 @@ class DepthwiseConv(Conv):
     Raises
     ------
     TypeError, ValueError
-        As `Conv`.
+        As `Conv`; a TypeError for ``out_features`` and ``feature_group_count``, which follow from the others.
 
     Examples
     --------
@@ -64,6 +67,11 @@ class DepthwiseConv(Conv):
         rngs: nnx.Rngs,
         **options: Any,
     ):
+        for name in ("out_features", "feature_group_count"):
+            if name in options:
+                raise TypeError(
+                    f"DepthwiseConv takes no {name}, which follows from in_features and depth_multiplier: leave it away"
+                )
         in_features = _arguments.positive("in_features", in_features)
         out_features = in_features * _arguments.positive("depth_multiplier", depth_multiplier)
         super().__init__(
@@ -80,18 +88,23 @@ class SeparableConv(nnx.Module):
         Number of input and of output features.
     kernel_size
         Shape of the depthwise kernel: one integer per spatial axis; a single integer means one spatial axis.
-    strides, padding, kernel_dilation, boundary
+    strides, padding, input_dilation, kernel_dilation, boundary, cval
         Of the depthwise convolution, as for `Conv`.
     depth_multiplier
         Number of depthwise filters for each feature.
     use_bias
         Whether to add a bias at the end.
-    dtype, param_dtype, precision, convention, method
+    depthwise_mask, pointwise_mask
+        Arrays of the shapes of the two kernels by which they are multiplied at each call.
+    dtype, param_dtype, precision, conv_general_dilated, promote_dtype, convention, method, rngs
         Of both convolutions, as for `Conv`.
+    preferred_element_type
+        dtype of the results of both convolutions. Between them it is converted to ``dtype``, if that is given.
     depthwise_init, pointwise_init, bias_init
         Initialisers.
-    rngs
-        Random keys for the initialisers.
+    depthwise_metadata, pointwise_metadata, bias_metadata
+        Metadata of the parameters, such as their sharding. The kernels' axes are ``(*spatial, 1, in_features *
+        depth_multiplier)`` and ``(*spatial, in_features * depth_multiplier, out_features)``.
 
     Raises
     ------
@@ -123,23 +136,60 @@ class SeparableConv(nnx.Module):
         *,
         depth_multiplier: int = 1,
         padding: Padding = "SAME",
+        input_dilation: Sizes = 1,
         kernel_dilation: Sizes = 1,
         use_bias: bool = True,
+        depthwise_mask: jax.Array | None = None,
+        pointwise_mask: jax.Array | None = None,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         precision: Any = None,
         depthwise_init: Callable[..., Any] = DEFAULT_KERNEL_INIT,
         pointwise_init: Callable[..., Any] = DEFAULT_KERNEL_INIT,
         bias_init: Callable[..., Any] = DEFAULT_BIAS_INIT,
+        conv_general_dilated: Callable[..., Any] = lax.conv_general_dilated,
+        promote_dtype: Callable[..., Any] = flax_promote_dtype,
+        preferred_element_type: DTypeLike | None = None,
         rngs: nnx.Rngs,
+        depthwise_metadata: Mapping[str, Any] = MappingProxyType({}),
+        pointwise_metadata: Mapping[str, Any] = MappingProxyType({}),
+        bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         convention: Convention = "correlation",
         method: Method = "direct",
         boundary: Boundary | Sequence[Boundary] | None = None,
+        cval: complex = 0.0,
     ):
+        in_features = _arguments.positive("in_features", in_features)
+        out_features = _arguments.positive("out_features", out_features)
+        middle = in_features * _arguments.positive("depth_multiplier", depth_multiplier)
+        kernel_size = _arguments.kernel_sizes(kernel_size)
+        ones = (1,) * len(kernel_size)
+        # Under the names that they have here, not those that the two layers know them by.
+        _arguments.check_options(
+            depthwise_init=depthwise_init,
+            pointwise_init=pointwise_init,
+            depthwise_metadata=depthwise_metadata,
+            pointwise_metadata=pointwise_metadata,
+        )
+        depthwise_mask = _arguments.mask(
+            depthwise_mask,
+            (*kernel_size, 1, middle),
+            "(*kernel_size, 1, in_features * depth_multiplier)",
+            "depthwise_mask",
+        )
+        pointwise_mask = _arguments.mask(
+            pointwise_mask,
+            (*ones, middle, out_features),
+            "(*ones, in_features * depth_multiplier, out_features)",
+            "pointwise_mask",
+        )
         common: dict[str, Any] = {
             "dtype": dtype,
             "param_dtype": param_dtype,
             "precision": precision,
+            "conv_general_dilated": conv_general_dilated,
+            "promote_dtype": promote_dtype,
+            "preferred_element_type": preferred_element_type,
             "rngs": rngs,
             "convention": convention,
             "method": method,
@@ -150,24 +200,38 @@ class SeparableConv(nnx.Module):
             strides,
             depth_multiplier=depth_multiplier,
             padding=padding,
+            input_dilation=input_dilation,
             kernel_dilation=kernel_dilation,
             use_bias=False,
+            mask=depthwise_mask,
             kernel_init=depthwise_init,
+            kernel_metadata=depthwise_metadata,
             boundary=boundary,
+            cval=cval,
             **common,
         )
         self.pointwise = Conv(
-            self.depthwise.out_features,
+            middle,
             out_features,
-            (1,) * len(self.depthwise.kernel_size),
+            ones,
             use_bias=use_bias,
+            mask=pointwise_mask,
             kernel_init=pointwise_init,
             bias_init=bias_init,
+            kernel_metadata=pointwise_metadata,
+            bias_metadata=bias_metadata,
             **common,
         )
 
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Convolve ``inputs`` of shape ``(*batch, *spatial, in_features)``.
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        """Convolve ``inputs``.
+
+        Parameters
+        ----------
+        inputs
+            Shape ``(*batch, *spatial, in_features)``, with any number of batch axes or none.
+        out_sharding
+            Sharding of the result, on a mesh with explicit axes.
 
         Returns
         -------
@@ -179,4 +243,4 @@ class SeparableConv(nnx.Module):
         ValueError
             If the input has too few axes or another number of features.
         """
-        return self.pointwise(self.depthwise(inputs))
+        return self.pointwise(self.depthwise(inputs), out_sharding)

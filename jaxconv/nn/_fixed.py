@@ -11,6 +11,22 @@ from jaxconv.nn import _arguments
 from jaxconv.nn._arguments import Sizes
 from jaxconv.nn._conv import Conv
 
+# What `Conv` takes and a filter without features and parameters of its own does not.
+_OF_PARAMETERS = {
+    "in_features",
+    "out_features",
+    "kernel_size",
+    "feature_group_count",
+    "use_bias",
+    "mask",
+    "param_dtype",
+    "kernel_init",
+    "bias_init",
+    "rngs",
+    "kernel_metadata",
+    "bias_metadata",
+}
+
 
 class FixedFilter(Conv):
     """Filter each feature of the input with one given kernel, such as a Gaussian.
@@ -26,12 +42,13 @@ class FixedFilter(Conv):
         One integer per spatial axis, or one for all.
     **options
         Arguments of `Conv` that concern neither features nor parameters: ``padding``, ``input_dilation``,
-        ``kernel_dilation``, ``dtype``, ``precision``, ``convention``, ``method``, ``boundary`` and so on.
+        ``kernel_dilation``, ``dtype``, ``precision``, ``convention``, ``method``, ``boundary``, ``cval`` and so on.
 
     Raises
     ------
     TypeError, ValueError
-        As `Conv`; a ValueError if the kernel has no axis or is empty.
+        As `Conv`; a TypeError for an argument that concerns features or parameters, a ValueError if the kernel has no
+        axis or is empty.
 
     Notes
     -----
@@ -50,6 +67,10 @@ class FixedFilter(Conv):
     """
 
     def __init__(self, kernel: ArrayLike, strides: Sizes = 1, **options: Any):
+        if unknown := sorted(_OF_PARAMETERS & options.keys()):
+            raise TypeError(
+                f"FixedFilter takes no {', '.join(unknown)}: it filters every feature with the kernel that it is given"
+            )
         kernel = jnp.asarray(kernel)
         if kernel.ndim == 0 or kernel.size == 0:
             raise ValueError(f"the kernel needs an axis for each spatial axis, none empty, got shape {kernel.shape}")
