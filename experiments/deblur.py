@@ -60,7 +60,7 @@ are not. Equivalence is claimed if two one-sided t tests at 5% place the mean di
 is the same as a 90% interval within the margin. It speaks of further trainings on these photographs, not of other \
 photographs. Design and thresholds come from pilot runs with seeds from 100 on. There the difference varied by 0.10 \
 dB from pair to pair for the U-Net, and by less for the others, so that 24 pairs show equivalence with a probability \
-above 0.99 if there is no difference. The quick run has 16 pairs and leaves out the U-Net, whose trainings are not \
+above 0.99 if there is no difference. The quick run has 12 pairs and leaves out the U-Net, whose trainings are not \
 worth comparing if they are short.
 
 A blur that is its own flip, the comet averaged with its flip, is the first control: now the kernels need no \
@@ -77,7 +77,7 @@ class Size:
 
 
 FULL = Size(24, {RICHARDSON_LUCY: 200, UNET: 700})
-QUICK = Size(16, {RICHARDSON_LUCY: 200})
+QUICK = Size(12, {RICHARDSON_LUCY: 200})
 
 
 class Findings(NamedTuple):
