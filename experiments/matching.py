@@ -11,15 +11,12 @@ import numpy as np
 import scipy.signal
 import scipy.stats
 
-from experiments import data
 from experiments import matching_figures as figures
 from experiments import matching_lesson as lessons
 from experiments.core import Claim, Context, Outcome
-from experiments.kernels import flip
-from experiments.matching_lesson import CONTRAST, SQUARE
+from experiments.matching_trials import DISTURBED, Trials, add_turned, disturb, draw_trials, strangers, window
 from jaxconv.signal import convolve, correlate
 
-SCENE, PROBE = 128, 24  # sides of what is cut: from a square of a photograph, and from that
 FLOOR = 0.01  # least standard deviation that the normalised map divides by
 NEAR = 1.0  # pixels, on the worse axis: found
 BATCH = 50
@@ -28,7 +25,6 @@ PLAIN, CENTRED, NORMALISED, CONVOLVED = range(4)
 MAPS = ("plain", "zero-mean", "normalised")
 NOISES = (0.0, 0.05, 0.1, 0.2, 0.4)
 MODERATE = 0.05
-DISTURBED = ("darker, lighter shadows", "uneven light", "white squares", "glaring decoys")
 
 METHOD = """\
 A trial cuts a scene of 128×128 pixels out of a photograph, both at random, and a probe of 24×24 out of the scene, \
@@ -48,15 +44,6 @@ claim that the normalised map finds the probe was first made for noise up to 0.1
 To learn a template, a piece of a photograph is set into noise at random places. From a random start, gradient ascent \
 raises the mean value of the map at the places where the piece is, and after each step the template is brought back \
 to zero mean and unit length. The gradient goes through the FFT."""
-
-
-class Trials(NamedTuple):
-    """[trials, ...]: photograph's index, undisturbed scene, probe, and the place of its first pixel."""
-
-    sources: np.ndarray
-    scenes: np.ndarray
-    probes: np.ndarray
-    places: np.ndarray
 
 
 class Search(NamedTuple):
@@ -88,73 +75,6 @@ class Findings(NamedTuple):
     theorem: float
     lesson: lessons.Lesson
     pictures: dict[str, tuple[np.ndarray, np.ndarray]]  # of the first trial: scene, maps
-
-
-def draw_trials(rng: np.random.Generator, count: int) -> Trials:
-    names, drawn = list(data.PHOTOGRAPHS), []
-    while len(drawn) < count:
-        source = int(rng.integers(len(names)))
-        square = data.photograph(names[source], SQUARE)
-        top, left = rng.integers(SQUARE - SCENE + 1, size=2)
-        scene = square[top : top + SCENE, left : left + SCENE]
-        place = rng.integers(SCENE - PROBE + 1, size=2)
-        probe = window(scene, place)
-        if probe.std() >= CONTRAST:
-            drawn.append((source, scene, probe, place))
-    return Trials(*map(np.stack, zip(*drawn, strict=True)))
-
-
-def window(scene: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Return a view of what a probe covers there."""
-    return scene[place[0] : place[0] + PROBE, place[1] : place[1] + PROBE]
-
-
-def elsewhere(rng: np.random.Generator, taken: list[np.ndarray]) -> np.ndarray:
-    """Return a random place where a probe overlaps none of those at `taken`."""
-    while True:
-        place = rng.integers(SCENE - PROBE + 1, size=2)
-        if all(np.abs(place - other).max() >= PROBE for other in taken):
-            return place
-
-
-def disturb(name: str, trials: Trials, rng: np.random.Generator) -> np.ndarray:
-    """Return the scenes, changed in one of the ways of `DISTURBED`."""
-    scenes = trials.scenes.copy()
-    for index, scene in enumerate(scenes):
-        if name == "darker, lighter shadows":
-            scene[:] = rng.uniform(0.2, 0.5) * scene + rng.uniform(0.2, 0.5)
-        elif name == "uneven light":
-            angle = rng.uniform(0, 2 * np.pi)
-            y, x = (np.mgrid[:SCENE, :SCENE] - (SCENE - 1) / 2) / SCENE
-            scene *= 1 + 0.9 * (np.cos(angle) * x + np.sin(angle) * y)
-        else:
-            taken = [trials.places[index]]
-            for _ in range(3):
-                taken.append(elsewhere(rng, taken))
-                decoy = window(scene, taken[-1])
-                # Half as strong again as a chessboard can be in [0, 1], and of the wrong pattern.
-                stripes = np.where(rng.random((PROBE // 4, PROBE // 4)) < 0.5, 0.0, 1.5)
-                decoy[:] = 1.0 if name == "white squares" else np.kron(stripes, np.ones((4, 4)))
-    return scenes
-
-
-def add_turned(trials: Trials, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Paste each probe, turned by 180 degrees, into its scene a second time; return the scenes and those places."""
-    scenes = trials.scenes.copy()
-    places = np.stack([elsewhere(rng, [place]) for place in trials.places])
-    for scene, probe, place in zip(scenes, trials.probes, places, strict=True):
-        window(scene, place)[:] = flip(probe)
-    return scenes, places
-
-
-def strangers(trials: Trials) -> np.ndarray:
-    """Return for each trial a probe out of another photograph."""
-    count = len(trials.sources)
-    chosen = []
-    for index, source in enumerate(trials.sources):
-        others = ((index + step) % count for step in range(1, count))
-        chosen.append(next(other for other in others if trials.sources[other] != source))
-    return trials.probes[np.array(chosen)]
 
 
 def maps(scene: jax.Array, probe: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -9,6 +9,7 @@ import numpy as np
 from experiments import matching
 from experiments.core import Figure, Panel, Table
 from experiments.figures import COLORS, Picture, chart, gray_png, png, signed_png, strip
+from experiments.matching_trials import PROBE
 
 if TYPE_CHECKING:
     from experiments.matching import Findings
@@ -23,8 +24,8 @@ def framed(scene: np.ndarray, frames: list[tuple[np.ndarray, tuple[int, int, int
     pixels = np.repeat(np.round(255 * np.clip(scene, 0, 1)).astype(np.uint8)[..., None], 3, -1)
     for (top, left), color in frames:
         inside = np.zeros(scene.shape, bool)
-        inside[top : top + matching.PROBE, left : left + matching.PROBE] = True
-        inside[top + 2 : top + matching.PROBE - 2, left + 2 : left + matching.PROBE - 2] = False
+        inside[top : top + PROBE, left : left + PROBE] = True
+        inside[top + 2 : top + PROBE - 2, left + 2 : left + PROBE - 2] = False
         pixels[inside] = color
     return png(pixels)
 

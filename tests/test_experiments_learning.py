@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from experiments import data, matching, matching_lesson, report, runner
+from experiments import data, matching, matching_lesson, matching_trials, report, runner
 from experiments.core import Context
 from experiments.kernels import flip
 
@@ -21,9 +21,9 @@ def test_trials_are_cut_from_photographs(trials):
     names = list(data.PHOTOGRAPHS)
     for source, scene, probe, place in zip(*trials, strict=True):
         np.testing.assert_array_equal(matching.window(scene, place), probe)
-        assert probe.std() >= matching.CONTRAST
-        square = data.photograph(names[source], matching.SQUARE)
-        rows = np.lib.stride_tricks.sliding_window_view(square, (matching.SCENE, matching.SCENE))
+        assert probe.std() >= matching_trials.CONTRAST
+        square = data.photograph(names[source], matching_trials.SQUARE)
+        rows = np.lib.stride_tricks.sliding_window_view(square, (matching_trials.SCENE, matching_trials.SCENE))
         assert (rows[:, :, 0] == scene[0]).all(-1).any()
 
 
