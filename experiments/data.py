@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
+import matplotlib.cbook
 import numpy as np
 import scipy.signal
 import skimage.data
@@ -81,8 +82,36 @@ def filtered(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return scipy.signal.convolve(image, kernel, mode="valid")
 
 
-class Digits(NamedTuple):
-    """Handwritten digits, 8 x 8 pixels in [0, 1], channels last, and their classes."""
+def electrodes() -> np.ndarray:
+    """Return an electroencephalogram, 800 samples of 4 electrodes, each in units of its own standard deviation.
+
+    It is among matplotlib's sample data, which say neither whose it is nor how fast it was sampled.
+    """
+    samples = np.fromfile(_sample("eeg.dat"), float).reshape(800, 4)
+    return (samples - samples.mean(0)) / samples.std(0)
+
+
+def membrane() -> np.ndarray:
+    """Return the potential of a cell's membrane, 12,000 samples, out of matplotlib's sample data."""
+    samples = np.fromfile(_sample("membrane.dat"), np.float32).astype(float)
+    return (samples - samples.mean()) / samples.std()
+
+
+def _sample(name: str) -> str:
+    """Return the path of a file of matplotlib's sample data."""
+    return str(matplotlib.cbook.get_sample_data(name, asfileobj=False))
+
+
+def colours(name: str, side: int) -> np.ndarray:
+    """Return a square out of the middle of a colour photograph, [side, side, 3], each channel less its mean."""
+    pixels = getattr(skimage.data, name)() / 255.0
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    square = pixels[top : top + side, left : left + side]
+    return square - square.mean((0, 1))
+
+
+class Examples(NamedTuple):
+    """Examples to learn from, channels last, and their classes; and others for a test."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -90,9 +119,34 @@ class Digits(NamedTuple):
     test_labels: np.ndarray
 
 
-def digits(rng: np.random.Generator, test: int = 360) -> Digits:
-    """Return scikit-learn's 1,797 digits, split at random (E. Alpaydin and C. Kaynak, UCI repository, 1998)."""
+def digits(rng: np.random.Generator, test: int = 360) -> Examples:
+    """Return scikit-learn's 1,797 handwritten digits, 8 x 8 pixels in [0, 1], split at random.
+
+    (E. Alpaydin and C. Kaynak, UCI repository, 1998.)
+    """
     pixels, labels = load_digits(return_X_y=True)
     order = rng.permutation(len(labels))
     images, labels = np.reshape(pixels, (-1, 8, 8, 1))[order] / 16.0, np.asarray(labels)[order]
-    return Digits(images[test:], labels[test:], images[:test], labels[:test])
+    return Examples(images[test:], labels[test:], images[:test], labels[:test])
+
+
+def electrode_windows(length: int = 64, every: int = 8, train: int = 600) -> Examples:
+    """Return stretches of single electrodes, [windows, length, 1], to tell which of four; the last are the test."""
+    samples = electrodes()
+
+    def cut(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        windows = np.lib.stride_tricks.sliding_window_view(part, length, 0)[::every]  # [windows, electrodes, length]
+        return windows.reshape(-1, length, 1), np.tile(np.arange(4), len(windows))
+
+    return Examples(*cut(samples[:train]), *cut(samples[train:]))
+
+
+def blob_volumes(rng: np.random.Generator, count: int = 240, test: int = 60, side: int = 8) -> Examples:
+    """Return made volumes, [volumes, side, side, side, 1], of scikit-image's blobs in three sizes, to tell the size."""
+    labels = np.arange(count + test) % 3
+    volumes = [
+        skimage.data.binary_blobs(side, blob_size_fraction=size, n_dim=3, rng=rng)
+        for size in np.array([0.1, 0.2, 0.35])[labels]
+    ]
+    volumes = np.stack(volumes)[..., None] - 0.5
+    return Examples(volumes[:count], labels[:count], volumes[count:], labels[count:])

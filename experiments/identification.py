@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from experiments import data
 from experiments import identification_figures as figures
+from experiments import identification_layers as layers
 from experiments.core import Claim, Context, Outcome
 from experiments.kernels import ASYMMETRY, Kernels, collection, flip
 from experiments.training import Trainer
@@ -78,15 +79,17 @@ def run(context: Context) -> Outcome:
     drawn = np.stack([kernel for name, kernel in groups.asymmetric.items() if not name.startswith("random")])
     raw_problems = pose([centred(RAW_PHOTOGRAPH)], drawn, whiten=False)
 
-    with context.progress(total=4 * len(OPERATIONS) * (1 + len(RAW_OPTIMIZERS)), name="identification") as bar:
+    pieces = 4 * (1 + len(RAW_OPTIMIZERS)) + len(layers.chosen(context))
+    with context.progress(total=len(OPERATIONS) * pieces, name="identification") as bar:
         learned = {c: learn(context, c, problems, kernels, optax.sgd(1.0), STEPS, bar) for c in OPERATIONS}
         raw = {
             (convention, name): learn(context, convention, raw_problems, drawn, optimizer, RAW_STEPS, bar)
             for convention in OPERATIONS
             for name, optimizer in RAW_OPTIMIZERS.items()
         }
+        found = layers.study(context, bar.update)
 
-    claims = judge(photographs, problems.inputs, groups, learned, raw)
+    claims = (*judge(photographs, problems.inputs, groups, learned, raw), *layers.judge(found))
     measured = {claim.name: claim.measured for claim in claims}
     worst = max(measured[f"{convention}-finds-its-kernel"] for convention in OPERATIONS)
     nearest = min(measured[f"{convention}-not-the-other"] for convention in OPERATIONS)
@@ -95,15 +98,16 @@ def run(context: Context) -> Outcome:
             "A convolution layer learns the kernel. A correlation layer learns the kernel turned by 180°. "
             "Neither comes near the other’s, unless the kernel is its own flip."
         ),
-        method=METHOD,
+        method=f"{METHOD}\n\n{layers.METHOD}",
         claims=claims,
         figures=(
             figures.gallery(groups, learned, names[0]),
             figures.orientation(groups, learned),
             figures.convergence(groups, learned, raw),
             figures.views(photographs, problems.inputs[0], groups, learned),
+            figures.layers(found),
         ),
-        tables=(figures.conditioning(photographs, problems.inputs, groups, learned),),
+        tables=(figures.conditioning(photographs, problems.inputs, groups, learned), figures.shapes(found)),
         highlights=(
             (
                 f"{2 * len(names) * len(kernels)}",

@@ -1,19 +1,19 @@
-"""Small networks that learn to read digits, side by side: what `experiments.twins` trains."""
+"""Small networks that learn side by side: what `experiments.twins` trains."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from experiments import data
+from experiments.optimizers import OPTIMIZERS, choice
 from experiments.training import Trainer, spread, stack
 from jaxconv.nn import CNN
 
@@ -21,7 +21,8 @@ WIDTHS = (16, 32)
 BATCH = 32
 BIAS = 0.05  # standard deviation of the first biases
 CHUNKS = 4
-OPTIMIZERS = ("SGD", "momentum", "Adam")
+RATES = {"SGD": 0.3, "momentum": 0.05, "Adam": 0.01, "Adafactor": 0.03, "Muon": 0.02}
+EPS = 1e-4
 
 
 class SmoothCNN(CNN):
@@ -38,7 +39,7 @@ class SmoothCNN(CNN):
 
 @dataclass(frozen=True)
 class Network:
-    """An architecture: a convention and the algorithm that computes it; or, with neither, plain Flax.
+    """A reader of digits: a convention and the algorithm that computes it; or, with neither, plain Flax.
 
     The `smooth` variant has no kinks: a sigmoid linear unit for the rectifier, a mean for the maximum.
     """
@@ -59,11 +60,17 @@ class Network:
 REFERENCE, PLAIN = Network("correlation", "xla"), Network()
 
 
+class Buildable(Hashable, Protocol):
+    """What a school can train: its network has `convs`, and a parameter named `kernel` in each."""
+
+    def build(self) -> nnx.Module: ...
+
+
 class Course(NamedTuple):
     """What a training left behind.
 
-    `losses` [steps, seeds, optimisers] before each step; `filters` after it, for both layers [steps, seeds, optimisers,
-    height, width, inputs, outputs]; `answers` to the test at the end [seeds, optimisers, digits].
+    `losses` [steps, seeds, optimisers] before each step; `filters` after it, for each layer [steps, seeds, optimisers,
+    *space, inputs, outputs]; `answers` to the test at the end [seeds, optimisers, examples].
     """
 
     losses: np.ndarray
@@ -87,33 +94,42 @@ class Comparison(NamedTuple):
 
 
 class School:
-    """Trains networks of one precision on the same digits in the same order."""
+    """Trains networks of one precision on the same examples in the same order, by several optimisers."""
 
-    def __init__(self, digits: data.Digits, seeds: list[int], steps: int, dtype: Any, tick: Callable[[], object]):
-        self.images, self.labels = jnp.asarray(digits.images, dtype), jnp.asarray(digits.labels)
-        self.test_images, self.test_labels = jnp.asarray(digits.test_images, dtype), digits.test_labels
+    def __init__(
+        self,
+        examples: data.Examples,
+        seeds: list[int],
+        steps: int,
+        dtype: Any,
+        tick: Callable[[], object],
+        optimizers: Sequence[str] = OPTIMIZERS,
+    ):
+        self.images, self.labels = jnp.asarray(examples.images, dtype), jnp.asarray(examples.labels)
+        self.test_images, self.test_labels = jnp.asarray(examples.test_images, dtype), examples.test_labels
         self.seeds, self.steps, self.dtype, self.tick = seeds, steps, np.dtype(dtype), tick
-        self._programs: dict[Network, tuple[Trainer, Callable[[Any], jax.Array]]] = {}
+        self.optimizers = tuple(optimizers)
+        self._programs: dict[Buildable, tuple[Trainer, Callable[[Any], jax.Array]]] = {}
 
-    def start(self) -> Any:
-        """Return parameters of the reference network, [seeds, ...] each; those of one seed agree in all precisions."""
+    def start(self, network: Buildable = REFERENCE) -> Any:
+        """Return first parameters of a network, [seeds, ...] each; those of one seed agree in all precisions."""
 
         def draw(shape: tuple[int, ...], rng: np.random.Generator) -> jax.Array:
             # Flax's own initial values, as to their variance, but for the biases.
             scale = 1 / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else BIAS
             return jnp.asarray(scale * rng.standard_normal(shape), self.dtype)
 
-        shapes = nnx.to_pure_dict(nnx.state(REFERENCE.build()))
+        shapes = nnx.to_pure_dict(nnx.state(network.build()))
         rngs = map(np.random.default_rng, self.seeds)
         return stack([jax.tree.map(lambda leaf, rng=rng: draw(leaf.shape, rng), shapes) for rng in rngs])
 
-    def train(self, network: Network, start: Any) -> Course:
+    def train(self, network: Buildable, start: Any) -> Course:
         """Train from a start, [seeds, ...], under every optimiser."""
         if network not in self._programs:
             self._programs[network] = self._compose(network)
         trainer, answer = self._programs[network]
         orders = [self._order(seed) for seed in self.seeds[: len(jax.tree.leaves(start)[0])]]
-        params = dict.fromkeys(OPTIMIZERS, start)
+        params = dict.fromkeys(self.optimizers, start)
         # In the body of a loop XLA on CPUs computes the gradients of plain Flax several times as slowly: do without.
         chunks, every = (self.steps, self.steps // CHUNKS) if network == PLAIN else (CHUNKS, 1)
         ticks = itertools.count(1)
@@ -131,30 +147,31 @@ class School:
         """Set a course beside the reference, for the seeds that it has; `flipped`: after flipping its filters."""
         seeds = course.losses.shape[1]
         filters = [layer[:, :seeds] for layer in reference.filters]
+        others = [flip(layer, layer.ndim - 5) for layer in course.filters] if flipped else course.filters
         return Comparison(
             losses=course.losses,
             gap=np.abs(course.losses - reference.losses[:, :seeds]),
-            drift=distance(filters, [flip(layer) for layer in course.filters] if flipped else course.filters),
+            drift=distance(filters, others),
             accuracy=(course.answers == self.test_labels).mean(-1),
             disagreement=(course.answers != reference.answers[:seeds]).mean(-1),
         )
 
-    def _compose(self, network: Network) -> tuple[Trainer, Callable[[Any], jax.Array]]:
+    def _compose(self, network: Buildable) -> tuple[Trainer, Callable[[Any], jax.Array]]:
         """Return what trains a network, and what applies it to the test; parameters are {optimiser: state}."""
         graph = nnx.graphdef(network.build())
 
         def logits(params: dict[str, Any], images: jax.Array) -> jax.Array:
-            return jnp.stack([nnx.merge(graph, state)(images) for state in params.values()])
+            return jnp.stack([nnx.merge(graph, params[name])(images) for name in self.optimizers])
 
         def loss(params: dict[str, Any], _: None, batch: jax.Array) -> jax.Array:
             outputs = jax.nn.log_softmax(logits(params, self.images[batch]))
             return -jnp.take_along_axis(outputs, self.labels[batch][None, :, None], axis=-1).mean((-2, -1))
 
         def filters(params: dict[str, Any]) -> tuple[jax.Array, ...]:
-            layers = [[layer["kernel"] for layer in state["convs"].values()] for state in params.values()]
+            layers = [[layer["kernel"] for layer in params[name]["convs"].values()] for name in self.optimizers]
             return tuple(jnp.stack(kernels) for kernels in zip(*layers, strict=True))
 
-        optimizer = optax.multi_transform(optimizers(self.steps), {name: name for name in OPTIMIZERS})
+        optimizer = choice(RATES, self.steps, EPS, self.optimizers)
         trainer = Trainer(loss, optimizer, what=f"twins, {network}, {self.dtype}", record=filters)
         return trainer, spread(lambda params: logits(params, self.test_images).argmax(-1))
 
@@ -166,22 +183,18 @@ class School:
         return np.concatenate(orders)[:size].reshape(self.steps, BATCH)
 
 
-def optimizers(steps: int) -> dict[Hashable, optax.GradientTransformation]:
-    return {
-        "SGD": optax.sgd(optax.cosine_decay_schedule(0.3, steps)),
-        "momentum": optax.sgd(optax.cosine_decay_schedule(0.05, steps), momentum=0.9),
-        "Adam": optax.adam(optax.cosine_decay_schedule(0.01, steps), eps=1e-4),
-    }
-
-
-def flip(filters: Any) -> Any:
-    """Turn filters [..., height, width, inputs, outputs] by 180 degrees; by NumPy's notation, not the library's."""
-    return filters[..., ::-1, ::-1, :, :]
+def flip(filters: Any, ndim: int = 2) -> Any:
+    """Reverse the spatial axes of filters [..., *space, inputs, outputs]; by NumPy's notation, not the library's."""
+    return filters[(..., *[slice(None, None, -1)] * ndim, slice(None), slice(None))]
 
 
 def flip_network(params: Any) -> Any:
-    """Flip the filters of a network, and nothing else."""
-    layers = {index: layer | {"kernel": flip(layer["kernel"])} for index, layer in params["convs"].items()}
+    """Flip the filters of a network, whose parameters are [seeds, ...], and nothing else."""
+
+    def flipped(layer: Any) -> Any:
+        return layer | {"kernel": flip(layer["kernel"], layer["kernel"].ndim - 3)}
+
+    layers = {index: flipped(layer) for index, layer in params["convs"].items()}
     return params | {"convs": layers}
 
 

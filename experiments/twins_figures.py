@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from experiments.core import Figure, Panel, Table
 from experiments.figures import COLORS, Picture, chart, log_axis, scientific, signed_png, strip
-from experiments.school import OPTIMIZERS, Comparison
+from experiments.school import Comparison
+from experiments.twins_layers import OPTIMIZERS, Pair
 
 if TYPE_CHECKING:
     from experiments.twins import Findings, Rivals
@@ -30,7 +32,7 @@ def mosaic(filters: np.ndarray, rows: int = 3, columns: int = 3) -> np.ndarray:
 
 def card(optimizer: str, found: Findings, panel: str | None = None) -> Panel:
     """Show the first layers of a trained pair, the second as it is and turned back, and the difference."""
-    mine, theirs = (pictures[OPTIMIZERS.index(optimizer)] for pictures in found.pictures)
+    mine, theirs = (pictures[found.optimizers.index(optimizer)] for pictures in found.pictures)
     turned = theirs[::-1, ::-1]
     limit = np.abs(mine).max()
     pictures = (
@@ -54,21 +56,32 @@ def filters(found: Findings) -> Figure:
         "Nine of the sixteen 3×3 filters of the first layer at the end of training in float64 (first seed; green "
         "positive, magenta negative). Turn each of the convolution network’s filters by 180° where it stands, and "
         f"the correlation network’s appear; what differs is rounding, magnified {MAGNIFICATION_LABEL}.",
-        tuple(card(optimizer, found) for optimizer in OPTIMIZERS),
+        tuple(card(optimizer, found) for optimizer in found.optimizers),
     )
 
 
 def draw(found: Findings) -> tuple[Figure, ...]:
-    return (filters(found), losses(found), drifts(found), *((kinks(found.kinked),) if found.kinked else ()))
+    rounding = (kinks(found.optimizers, found.kinked),) if found.kinked else ()
+    return (filters(found), losses(found), drifts(found), *rounding, shapes(found.shapes))
+
+
+def legend(axes: Axes, columns: int = 2) -> None:
+    """Set the legend above the plot, where it covers nothing, and the title above the legend."""
+    title = axes.get_title("left")
+    axes.set_title("", loc="left")
+    axes.figure.legend(loc="outside upper left", ncols=columns, title=title, alignment="left", fontsize=7)
 
 
 def drift_panels(
-    prefix: str, alt: str, groups: Sequence[tuple[str, Iterable[Comparison], str, str]]
+    prefix: str,
+    optimizers: Sequence[str],
+    alt: str,
+    groups: Sequence[tuple[str, Iterable[Comparison], str, str]],
 ) -> tuple[Panel, ...]:
     """Draw drifts against steps, a panel for each optimiser, a line for each member and seed."""
     panels = []
-    for index, optimizer in enumerate(OPTIMIZERS):
-        with chart(f"{prefix}-{optimizer}", f"{optimizer}: {alt}", (3.6, 3.2)) as (axes, drawn):
+    for index, optimizer in enumerate(optimizers):
+        with chart(f"{prefix}-{optimizer}", f"{optimizer}: {alt}", (3.6, 3.7)) as (axes, drawn):
             for label, members, color, style in groups:
                 curves = np.concatenate([member.drift.max(0)[..., index] for member in members], axis=1)
                 steps = np.arange(1, len(curves) + 1)
@@ -79,8 +92,7 @@ def drift_panels(
             axes.set_title(optimizer)
             axes.set_xlabel("step")
             axes.set_ylabel("relative difference of the filters")
-            if index == 0:
-                axes.legend(loc="center right", fontsize=7)
+            legend(axes)
         panels.append(drawn.panel)
     return tuple(panels)
 
@@ -105,12 +117,12 @@ def drifts(found: Findings) -> Figure:
         "their filters, the unflipped start without. In float64 twins stay at rounding level. In float32 (networks "
         "without kinks) they drift as far as the correlation network drifts from its own reruns, started "
         "one unit in the last place away. Equality is drawn at 10⁻¹⁷.",
-        drift_panels("drift", alt, groups),
+        drift_panels("drift", found.optimizers, alt, groups),
         width=330,
     )
 
 
-def kinks(kinked: Rivals) -> Figure:
+def kinks(optimizers: Sequence[str], kinked: Rivals) -> Figure:
     groups = (
         ("reruns", kinked.reruns, COLORS["muted"], "-"),
         ("twins", kinked.twins.values(), COLORS["correlation"], "-"),
@@ -125,7 +137,7 @@ def kinks(kinked: Rivals) -> Figure:
         "The same in float32 for the networks as they are. A line leaps where a rectifier or a maximum is decided "
         "by the last bit. That happens to twins and to reruns of one and the same network alike, often at the same "
         "step, and has nothing to do with the flip.",
-        drift_panels("kinks", alt, groups),
+        drift_panels("kinks", optimizers, alt, groups),
         width=330,
     )
 
@@ -133,7 +145,7 @@ def kinks(kinked: Rivals) -> Figure:
 def losses(found: Findings) -> Figure:
     panels = []
     twin = next(iter(found.twins.values()))
-    for index, optimizer in enumerate(OPTIMIZERS):
+    for index, optimizer in enumerate(found.optimizers):
         alt = (
             f"Training loss against steps under {optimizer}: the curves of the correlation network, its convolution "
             "twin and the plain Flax network lie on one another; that of the unflipped start does not."
@@ -144,7 +156,7 @@ def losses(found: Findings) -> Figure:
             ("convolution, flipped start", twin, COLORS["convolution"], "-", 1.3, 1.0),
             ("plain Flax", found.plain, COLORS["ink"], (0, (1, 2)), 1.3, 1.0),
         )
-        with chart(f"loss-{optimizer}", alt, (3.6, 2.9)) as (axes, drawn):
+        with chart(f"loss-{optimizer}", alt, (3.6, 3.4)) as (axes, drawn):
             for label, member, color, style, width, alpha in curves:
                 style_of = {"color": color, "linestyle": style, "linewidth": width, "alpha": alpha}
                 axes.plot(member.losses[:, 0, index], label=label, **style_of)
@@ -153,8 +165,7 @@ def losses(found: Findings) -> Figure:
             axes.set_title(optimizer)
             axes.set_xlabel("step")
             axes.set_ylabel("cross-entropy of the batch (nats)")
-            if index == 0:
-                axes.legend(loc="upper right", fontsize=7)
+            legend(axes)
         panels.append(drawn.panel)
     return Figure(
         "losses",
@@ -168,27 +179,65 @@ def losses(found: Findings) -> Figure:
     )
 
 
-def table(found: Findings) -> Table:
-    columns = ["optimiser", "accuracy", "… unflipped start", "losses, float64", "filters, float64", "float32 ÷ rerun"]
+def shapes(found: dict[str, Pair]) -> Figure:
+    panels = []
+    for name, pair in found.items():
+        alt = (
+            f"Network for the {name}: relative difference of the filters against steps, logarithmic. The twins stay "
+            "near 1e-15 under every optimiser, the unflipped start is near 1."
+        )
+        with chart(f"shape-{name}", alt, (3.6, 3.4)) as (axes, drawn):
+            for label, member, color in (
+                ("unflipped start", pair.unflipped, COLORS["control"]),
+                ("twin", pair.twin, COLORS["convolution"]),
+            ):
+                for index, optimizer in enumerate(OPTIMIZERS):
+                    curve = np.maximum(member.drift.max(0)[:, 0, index], FLOOR)
+                    axes.plot(curve, ("-", "--", ":")[index], color=color, linewidth=1, label=f"{label}, {optimizer}")
+            axes.set_yscale("log")
+            log_axis(axes.yaxis)
+            axes.set_title(name)
+            axes.set_xlabel("step")
+            axes.set_ylabel("relative difference of the filters")
+            legend(axes)
+        panels.append(drawn.panel)
+    return Figure(
+        "shapes",
+        "Signals, many channels, volumes; strides and dilation",
+        "The same in float64 for networks of other shapes, each with a strided and a dilated layer, in the layer where "
+        "the difference is larger. Twins are compared after flipping their filters along every axis they have, the "
+        "unflipped start without. Equality is drawn at 10⁻¹⁷.",
+        tuple(panels),
+        width=330,
+    )
+
+
+def tables(found: Findings) -> tuple[Table, ...]:
+    columns = ("optimiser", "accuracy", "… unflipped start", "losses", "filters")
     caption = (
         f"Twins: {', '.join(found.twins)}. Accuracy on {len(found.reference.accuracy)} seeds of 360 test digits, "
         "which the twins answer exactly as the correlation network does. Then the largest difference over all "
-        "twins, seeds and steps: of the losses (nats), and of the filters (relative); and in float32, without "
-        "kinks, the twins’ largest drift over that of the reruns."
+        "twins, seeds and steps: of the losses (nats), and of the filters (relative)."
     )
-    rows = []
-    for index, optimizer in enumerate(OPTIMIZERS):
-        twins = found.twins.values()
-        row = [optimizer]
-        row += [f"{100 * each.accuracy[:, index].mean():.1f}%" for each in (found.reference, found.unflipped)]
-        row += [scientific(max(twin.gap[..., index].max() for twin in twins))]
-        row += [scientific(max(twin.drift[..., index].max() for twin in twins))]
-        row += [scientific(found.smooth.ratios()[..., index].max())]
+    exact, single = [], []
+    for index, optimizer in enumerate(found.optimizers):
+        accuracies = (f"{100 * each.accuracy[:, index].mean():.1f}%" for each in (found.reference, found.unflipped))
+        gap = max(twin.gap[..., index].max() for twin in found.twins.values())
+        drift = max(twin.drift[..., index].max() for twin in found.twins.values())
+        exact.append((optimizer, *accuracies, scientific(gap), scientific(drift)))
+        numbers = [found.smooth.ratios()[..., index].max()]
         if found.kinked:
             groups = [drifts[..., index] for drifts in found.kinked.drifts()]
-            row += [scientific(pick(group)) for pick in (np.median, np.max) for group in groups]
-        rows.append(tuple(row))
-    if found.kinked:
-        columns += ["kinks: median", "… of reruns", "largest", "… of reruns"]
-        caption += " Last, in float32 with kinks, medians and maxima over runs of the largest drift."
-    return Table("Optimiser by optimiser", caption, tuple(columns), tuple(rows))
+            numbers += [pick(group) for pick in (np.median, np.max) for group in groups]
+        single.append((optimizer, *map(scientific, numbers)))
+    kinked = ("kinks: median", "… of reruns", "largest", "… of reruns") if found.kinked else ()
+    return (
+        Table("Optimiser by optimiser, in float64", caption, columns, tuple(exact)),
+        Table(
+            "Optimiser by optimiser, in float32",
+            "Without kinks, the twins’ largest drift over that of the reruns."
+            + (" With kinks, medians and maxima over runs of the largest drift." if found.kinked else ""),
+            ("optimiser", "twins ÷ reruns", *kinked),
+            tuple(single),
+        ),
+    )

@@ -1,4 +1,4 @@
-"""The experiments' machinery: claims, training, kernels, results, report, command line; and each experiment, tiny."""
+"""The experiments' machinery: claims, training, kernels, results, report, command line."""
 
 from __future__ import annotations
 
@@ -13,21 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import scipy.signal
 from matplotlib.image import imread
 
 from experiments import (
     cli,
     data,
     figures,
-    identification,
     kernels,
     report,
     runner,
-    school,
     training,
-    twins,
-    twins_figures,
 )
 from experiments.core import (
     Claim,
@@ -543,7 +538,7 @@ def test_report_is_one_sound_page(tmp_path):
     assert 'aria-label="An &lt;identity&gt; matrix"' in page
 
 
-# --- the experiments, tiny -------------------------------------------------------------------------------------------
+# --- for the experiments, tiny ---------------------------------------------------------------------------------------
 
 
 def check_outcome(result: Outcome, name: str, tmp_path, unmet: set[str]) -> None:
@@ -557,54 +552,3 @@ def check_outcome(result: Outcome, name: str, tmp_path, unmet: set[str]) -> None
     assert not reader.open
     assert {reference[1:] for reference in reader.references} <= set(reader.ids)
     assert all(panel.alt for figure in result.figures for panel in figure.panels)
-
-
-@pytest.mark.x32
-def test_identification(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "PHOTOGRAPHS", {name: data.PHOTOGRAPHS[name] for name in ("coins", "gravel")})
-    for name, value in {"SIDE": 64, "WHITENING_SIDE": 9, "RAW_STEPS": 8, "STEPS": 28}.items():
-        monkeypatch.setattr(identification, name, value)
-    check_outcome(identification.run(QUIET), "identification", tmp_path, unmet={"without-whitening"})
-
-
-def test_whitening_keeps_the_kernel():
-    """The whitened target is the whitened photograph convolved with the kernel: the solution stays."""
-    groups = kernels.collection(np.random.default_rng(0), random=0)
-    problems = identification.pose(
-        [identification.centred("coins")], np.stack([groups.asymmetric["letter F"]]), whiten=True
-    )
-    expected = scipy.signal.convolve(problems.inputs[0], groups.asymmetric["letter F"], mode="valid")
-    np.testing.assert_allclose(problems.targets[0, 0], expected, atol=1e-12)
-    assert data.curvatures(problems.inputs[0], 9)[-1] == pytest.approx(1)
-
-
-@pytest.mark.x32
-def test_twins(tmp_path, monkeypatch):
-    for module in (school, twins, twins_figures):
-        monkeypatch.setattr(module, "OPTIMIZERS", ("Adam",))
-    for module in (school, twins):
-        monkeypatch.setattr(module, "WIDTHS", (4,))
-    monkeypatch.setattr(school, "BATCH", 8)
-    whole = twins.Plan
-    monkeypatch.setattr(twins, "Plan", lambda **plan: whole(**plan | {"steps": 8, "reruns": 1, "kinked": True}))
-    result = twins.run(QUIET)
-    check_outcome(result, "twins", tmp_path, unmet={"accuracy", "filters-move"})
-
-
-@pytest.mark.x32
-def test_disturbed_by_one_unit_in_the_last_place():
-    params = {"a": jnp.array([1.0, -3.0, 0.05] * 20, jnp.float32)}
-    moved = np.asarray(school.disturb(params, np.random.default_rng(0))["a"])
-    unit = np.spacing(np.abs(np.asarray(params["a"])))
-    steps = (moved - np.asarray(params["a"])) / unit
-    assert set(np.sign(steps)) == {-1, 1}
-    assert np.abs(steps).max() <= 1
-
-
-def test_flipping_a_network_flips_its_filters_only():
-    kernel, bias = np.arange(12.0).reshape(3, 2, 1, 2), np.arange(2.0)
-    params = {"convs": {0: {"kernel": kernel, "bias": bias}}, "head": {"kernel": np.eye(3)}}
-    flipped = school.flip_network(params)
-    np.testing.assert_array_equal(flipped["convs"][0]["kernel"], np.flip(kernel, (0, 1)))
-    np.testing.assert_array_equal(flipped["convs"][0]["bias"], bias)
-    np.testing.assert_array_equal(flipped["head"]["kernel"], np.eye(3))
