@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax import lax
+from jax import core, lax
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
@@ -155,15 +155,19 @@ def _convolve(a: jax.Array, v: jax.Array, *, mode: Mode, method: Method, precisi
 
 
 def _section(mode: Mode, size: int, taps: int, conjugate: bool) -> tuple[int, int]:
-    """Return where a mode starts in the full result, and how many outputs it has."""
+    """Return where a mode starts in the full result, and how many outputs it has.
+
+    Without comparing the lengths, which may be symbols of which either may be the longer one.
+    """
     if mode == "full":
-        return _signal.section(mode, size, taps)  # without comparing the lengths, which may be symbols
-    shorter, longer = min(size, taps), max(size, taps)
-    start, length = _signal.section(mode, longer, shorter)
-    if mode == "same" and conjugate and size < taps:
-        # NumPy exchanges the arguments and reverses the result, which moves the middle of an even kernel.
-        start = shorter // 2
-    return start, length
+        return _signal.section(mode, size, taps)
+    shorter, longer = core.min_dim(size, taps), core.max_dim(size, taps)
+    if mode == "valid":
+        return shorter - 1, longer - shorter + 1
+    # NumPy exchanges the arguments of `correlate` if the second is longer and reverses the result, which moves the
+    # middle of an even kernel by one.
+    exchanged = core.min_dim(core.max_dim(taps - size, 0), 1) if conjugate else 0
+    return (shorter - 1 + exchanged) // 2, longer
 
 
 def _static(method: Any) -> Any:

@@ -143,11 +143,22 @@ def test_32_bits():
     np.testing.assert_array_equal(result, [0, 1, 4, 4])
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", NAMES)
-def test_exported_with_a_symbolic_length(name):
-    v = random((3,), "float32", "v")
-    (length,) = jax.export.symbolic_shape("n")
-    call = jax.jit(lambda a: getattr(jaxconv.numpy, name)(a, v, "full"))
-    exported = jax.export.export(call)(jax.ShapeDtypeStruct((length,), np.float32))
-    a = random((7,), "float32", "a")
-    np.testing.assert_allclose(exported.call(a), getattr(np, name)(a, v, "full"), rtol=1e-5, atol=1e-5)
+def test_exported_with_symbolic_lengths(name, mode):
+    """One program for every pair of lengths: of the first, of the second, of both; either may be the longer one."""
+    call = jax.jit(functools.partial(getattr(jaxconv.numpy, name), mode=mode))
+    for lengths in (("n", 4), (4, "m"), ("n", "m")):
+        shapes = jax.export.symbolic_args_specs(
+            [jax.ShapeDtypeStruct((length if isinstance(length, int) else 1,), np.float32) for length in lengths],
+            [str(length) for length in lengths],
+        )
+        exported = jax.export.export(call)(*shapes)
+        for numbers in ((1, 4), (3, 4), (4, 4), (5, 4), (9, 4), (4, 7), (4, 3)):
+            if any(isinstance(length, int) and length != n for length, n in zip(lengths, numbers, strict=True)):
+                continue
+            a, v = (random((n,), "float32", key) for n, key in zip(numbers, "av", strict=True))
+            expected = getattr(np, name)(a, v, mode)
+            result = exported.call(a, v)
+            assert result.shape == expected.shape
+            np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
