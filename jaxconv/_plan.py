@@ -7,6 +7,7 @@ that is compiled already.
 import dataclasses
 import functools
 import math
+from typing import TypeAlias
 
 from jaxconv._algorithms import REGISTRY, Algorithm
 from jaxconv._cost import Cost, is_calibrated, seconds
@@ -22,6 +23,9 @@ UNCALIBRATED_ADVANTAGE = 4.0
 SCRATCH_FACTOR = 4
 SCRATCH_FREE = 64 * 2**20
 HEAVY_ADVANTAGE = 5.0
+
+# How operands may be sharded: over at most so many devices along each of some of `jaxconv._algorithms.AXES`.
+Spread: TypeAlias = tuple[tuple[str, int], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Candidate:
         The algorithm that it would run inside, if it is one that only rearranges operands and result.
     measured
         Measured seconds; ``None`` if it was not measured (see `jaxconv.autotune`).
+    gathers
+        What data it would move between devices, where XLA shards the operands; empty if none.
     """
 
     name: str
@@ -50,6 +56,7 @@ class Candidate:
     reason: str
     inner: str | None = None
     measured: float | None = None
+    gathers: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,9 +131,9 @@ def check_supported(problem: Problem, method: Method) -> None:
             )
 
 
-def choose(problem: Problem, platform: str) -> Algorithm:
+def choose(problem: Problem, platform: str, spread: Spread = ()) -> Algorithm:
     """Return the algorithm for a simplified problem."""
-    return REGISTRY[decide(problem, platform).chosen]
+    return REGISTRY[decide(problem, platform, spread).chosen]
 
 
 def with_choices_of(problem: Problem, inner: Problem) -> Problem:
@@ -158,26 +165,39 @@ def find_measured(problem: Problem, platform: str) -> Measurement | None:
     return found
 
 
+def assumed_spread(devices: int) -> Spread:
+    """Return how operands may be sharded over so many devices, if nothing is known: as models are trained.
+
+    Over the batch, which is the input channels of the kernel gradient, or over the groups, which are the models of a
+    `vmap`. Sharded output channels are rarer, and what they would rule out is worth much: phases of transposed layers.
+    """
+    return () if devices == 1 else tuple((axis, devices) for axis in ("groups", "batch", "in_channels"))
+
+
 @functools.lru_cache(maxsize=8192)
-def decide(problem: Problem, platform: str) -> Decision:
+def decide(problem: Problem, platform: str, spread: Spread = ()) -> Decision:
     """Weigh every algorithm for a simplified problem.
 
     A method that names an algorithm is taken at its word where that algorithm can run the problem. Where it cannot, as
     may happen in a gradient, which has a shape of its own, the planner chooses among those that promise as much as the
     one that was asked for: no FFT if that is none, and local if that is. If the specification's table has measured the
     problem, the measured winner is chosen, otherwise the modelled one.
+
+    ``spread`` says how XLA may shard the operands by itself. What would have to gather them then holds and computes
+    everything on every device: it is chosen only if it is faster by the number of devices and `HEAVY_ADVANTAGE`, and a
+    winner that was measured on one device does not count.
     """
     method = problem.spec.forward_method
-    candidates = {name: _candidate(algorithm, problem, platform) for name, algorithm in REGISTRY.items()}
+    candidates = {name: _candidate(algorithm, problem, platform, spread) for name, algorithm in REGISTRY.items()}
     found = find_measured(problem, platform)
     if method in REGISTRY and candidates[method].cost is not None:
         chosen, source, reasons = method, "asked for", dict.fromkeys(candidates, f"method={method!r} was asked for")
-    elif found is not None:
+    elif found is not None and not candidates[found.chosen].gathers:
         chosen, source, reasons = found.chosen, "measured", {t.algorithm: t.note for t in found.timings}
         times = {t.algorithm: t.measured for t in found.timings}
         candidates = {name: dataclasses.replace(c, measured=times.get(name)) for name, c in candidates.items()}
     else:
-        chosen, reasons = _by_model(problem, platform, candidates)
+        chosen, reasons = _by_model(problem, platform, candidates, spread)
         source = "modelled"
     for name, candidate in candidates.items():
         if candidate.cost is not None:
@@ -186,7 +206,9 @@ def decide(problem: Problem, platform: str) -> Decision:
     return Decision(problem, platform, chosen, tuple(candidates.values()), source)
 
 
-def _by_model(problem: Problem, platform: str, candidates: dict[str, Candidate]) -> tuple[str, dict[str, str]]:
+def _by_model(
+    problem: Problem, platform: str, candidates: dict[str, Candidate], spread: Spread
+) -> tuple[str, dict[str, str]]:
     """Return the algorithm with the shortest modelled time, and for each that can run the problem why it lost."""
     method = problem.spec.forward_method
     costs = {name: c.cost for name, c in candidates.items() if c.cost is not None}
@@ -199,14 +221,19 @@ def _by_model(problem: Problem, platform: str, candidates: dict[str, Candidate])
                     reasons[name]
                     or f"not {UNCALIBRATED_ADVANTAGE:g} times less work than xla's, on a platform without measurements"
                 )
-    allowed = {name: time for name, time in times.items() if not reasons[name]}
-    heavy = {name: reason for name in allowed if (reason := too_much_scratch(problem, costs[name]))}
-    # A heavy algorithm counts as that much slower than it is, so that it is chosen only if the others are slower still.
-    chosen = min(allowed, key=lambda name: allowed[name] * (HEAVY_ADVANTAGE if name in heavy else 1.0))
-    return chosen, {
-        name: reasons[name] or heavy.get(name) or f"{time / times[chosen]:.1f} times slower"
-        for name, time in times.items()
-    }
+    allowed = [name for name in times if not reasons[name]]
+    # What holds or gathers much counts as that much slower than it is, so that it is chosen only if the others are
+    # slower still.
+    penalties: dict[str, float] = dict.fromkeys(allowed, 1.0)
+    for name in allowed:
+        if heavy := too_much_scratch(problem, costs[name]):
+            reasons[name] = heavy
+            penalties[name] = HEAVY_ADVANTAGE
+        if gathers := candidates[name].gathers:
+            penalties[name] = HEAVY_ADVANTAGE * max(devices for _, devices in spread)
+            reasons[name] = f"{gathers}, without being {penalties[name]:g} times faster"
+    chosen = min(allowed, key=lambda name: times[name] * penalties[name])
+    return chosen, {name: reasons[name] or f"{time / times[chosen]:.1f} times slower" for name, time in times.items()}
 
 
 def too_much_scratch(problem: Problem, cost: Cost) -> str:
@@ -229,17 +256,18 @@ def _scratch_limit(problem: Problem) -> int:
     )
 
 
-def _candidate(algorithm: Algorithm, problem: Problem, platform: str) -> Candidate:
+def _candidate(algorithm: Algorithm, problem: Problem, platform: str, spread: Spread) -> Candidate:
     """Return what an algorithm would take, with the reason if it cannot run the problem."""
     reason = algorithm.supports(problem)
     if reason is not None:
         return Candidate(algorithm.name, None, None, reason)
     cost = algorithm.cost(problem)
     time = seconds(cost, algorithm.name, platform, problem.spec.out_dtype)
+    gathers = _gathers(algorithm, problem, spread)
     if algorithm.inner is None:
-        return Candidate(algorithm.name, cost, time, "")
+        return Candidate(algorithm.name, cost, time, "", gathers=gathers)
     simple, _ = simplify(with_choices_of(problem, algorithm.inner(problem)))
-    decision = decide(simple, platform)
+    decision = decide(simple, platform, spread)
     inside = next(c for c in decision.candidates if c.name == decision.chosen)
     if inside.cost is None or inside.seconds is None:
         raise RuntimeError(f"the planner chose {inside.name!r}, which cannot run the problem: {inside.reason}")
@@ -248,7 +276,14 @@ def _candidate(algorithm: Algorithm, problem: Problem, platform: str) -> Candida
         bytes_moved=inside.cost.bytes_moved + cost.bytes_moved,
         scratch=inside.cost.scratch + cost.scratch,
     )
-    return Candidate(algorithm.name, total, time + inside.seconds, "", inside.name)
+    return Candidate(algorithm.name, total, time + inside.seconds, "", inside.name, gathers=gathers or inside.gathers)
+
+
+def _gathers(algorithm: Algorithm, problem: Problem, spread: Spread) -> str:
+    """Return what an algorithm would have to move between devices; an axis is sharded evenly, if at all."""
+    axes = algorithm.gathers(problem) if spread else ()
+    moved = [axis for axis, devices in spread if axis in axes and math.gcd(getattr(problem, axis), devices) > 1]
+    return f"would gather what may be sharded over {', '.join(moved)}" if moved else ""
 
 
 def ruled_out(algorithm: Algorithm, method: str) -> str:

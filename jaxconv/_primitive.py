@@ -13,6 +13,7 @@ output channels or the groups, so that it is closed under batching too.
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -22,8 +23,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 from jax.sharding import AxisType
 
-from jaxconv._algorithms import REGISTRY
-from jaxconv._plan import choose, with_choices_of
+from jaxconv._algorithms import AXES, REGISTRY
+from jaxconv._plan import Spread, assumed_spread, choose, with_choices_of
 from jaxconv._spec import (
     ConvSpec,
     Problem,
@@ -86,17 +87,14 @@ def _output_sharding(x: Any, w: Any, ndim: int) -> jax.sharding.NamedSharding:
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
-def _evaluate(x: jax.Array, w: jax.Array, *, spec: ConvSpec, platform: str) -> jax.Array:
+def _evaluate(x: jax.Array, w: jax.Array, *, spec: ConvSpec, platform: str, spread: Spread) -> jax.Array:
     """Compute the convolution by the algorithm that is best on the platform."""
 
     def run(x: jax.Array, w: jax.Array) -> jax.Array:
-        return _compute(Problem.of(x.shape, w.shape, x.dtype, spec), x, w, platform)
+        return _compute(Problem.of(x.shape, w.shape, x.dtype, spec), x, w, platform, spread)
 
     x_aval, w_aval = jax.typeof(x), jax.typeof(w)
-    mesh = w_aval.sharding.mesh if x_aval.sharding.mesh.empty else x_aval.sharding.mesh
-    explicit = tuple(
-        name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit
-    )
+    explicit = _explicit_axes(x_aval, w_aval)
     if not explicit:
         return run(x, w)
     # What an algorithm does on the way is the compiler's to shard; only the result's sharding is given.
@@ -105,7 +103,12 @@ def _evaluate(x: jax.Array, w: jax.Array, *, spec: ConvSpec, platform: str) -> j
     return run_sharded(x, w)
 
 
-def _compute(problem: Problem, x: jax.Array, w: jax.Array, platform: str) -> jax.Array:
+def _explicit_axes(x: Any, w: Any) -> tuple[Any, ...]:
+    mesh = w.sharding.mesh if x.sharding.mesh.empty else x.sharding.mesh
+    return tuple(name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit)
+
+
+def _compute(problem: Problem, x: jax.Array, w: jax.Array, platform: str, spread: Spread) -> jax.Array:
     if problem.empty:
         return jnp.zeros(problem.y_shape, problem.spec.out_dtype)
     if all(map(is_static, (*problem.input_shape, *problem.kernel_shape))):
@@ -115,10 +118,49 @@ def _compute(problem: Problem, x: jax.Array, w: jax.Array, platform: str) -> jax
         for axis, (start, stop) in enumerate(bounds, start=3):
             if (start, stop) != (0, x.shape[axis]):
                 x = lax.slice_in_dim(x, start, stop, axis=axis)
-    algorithm = choose(problem, platform) if problem.static else REGISTRY["xla"]
+    algorithm = choose(problem, platform, spread) if problem.static else REGISTRY["xla"]
     if algorithm.inner is None:
         return algorithm.run(problem, x, w)
-    return algorithm.run(problem, x, w, lambda inner, x, w: _compute(with_choices_of(problem, inner), x, w, platform))
+
+    def inside(inner: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+        return _compute(with_choices_of(problem, inner), x, w, platform, spread)
+
+    return algorithm.run(problem, x, w, inside)
+
+
+def _lower(ctx: Any, x: Any, w: Any, *, spec: ConvSpec, platform: str) -> Any:
+    evaluate = functools.partial(_evaluate, platform=platform, spread=_spread(ctx))
+    return mlir.lower_fun(evaluate, multiple_results=False)(ctx, x, w, spec=spec)
+
+
+def _spread(ctx: Any) -> Spread:
+    """Return how XLA may shard the operands of a convolution that is being lowered.
+
+    Over mesh axes that are explicit, as their types say; over all other devices as `assumed_spread` says, since nothing
+    is known before XLA decides; not over the manual axes of `jax.shard_map`, inside of which each device's share is
+    lowered.
+    """
+    x, w = ctx.avals_in
+    context = ctx.module_context.axis_context
+    if isinstance(context, mlir.ShardingContext):
+        devices = context.num_devices
+    elif isinstance(context, mlir.SPMDAxisContext):
+        sizes = context.mesh.shape.items()
+        devices = math.prod(size for name, size in sizes if name not in context.manual_axes)
+    else:
+        devices = 1
+    mesh = w.sharding.mesh if x.sharding.mesh.empty else x.sharding.mesh
+    explicit = _explicit_axes(x, w)
+    spread = assumed_spread(devices // math.prod(mesh.shape[name] for name in explicit))
+    if explicit:
+        counts: dict[str, int] = dict.fromkeys(AXES, 1) | dict(spread)
+        x_entries = zip(("groups", "batch", "in_channels"), x.sharding.spec, strict=False)
+        w_entries = zip(("groups", "out_channels", "in_channels"), w.sharding.spec, strict=False)
+        entries = {axis: entry for axis, entry in (*x_entries, *w_entries) if entry is not None}
+        for axis, entry in entries.items():
+            counts[axis] *= math.prod(mesh.shape[name] for name in (entry if isinstance(entry, tuple) else (entry,)))
+        spread = tuple((axis, count) for axis, count in counts.items() if count > 1)
+    return spread
 
 
 # --- differentiation -------------------------------------------------------------------------------------------------
@@ -195,6 +237,6 @@ batching.primitive_batchers[conv_p] = _batch
 for _platform in (None, "cuda", "rocm", "tpu"):
     mlir.register_lowering(
         conv_p,
-        mlir.lower_fun(functools.partial(_evaluate, platform=_platform or "cpu"), multiple_results=False),
+        functools.partial(_lower, platform=_platform or "cpu"),
         platform=_platform,
     )

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 
 from jaxconv import signal
 from jaxconv._dtypes import is_inexact
-from jaxconv._plan import Candidate, Decision, decide
+from jaxconv._plan import Candidate, Decision, Spread, assumed_spread, decide
 from jaxconv._primitive import conv_p
 from jaxconv._spec import Method, Problem, simplify
 from jaxconv._text import algorithm_name, describe, duration, table
@@ -68,6 +68,7 @@ def plan(
     dtype: Any = None,
     method: Method | None = None,
     platform: str | None = None,
+    devices: int = 1,
 ) -> Report:
     """Tell which algorithm each convolution would run, what every candidate would cost, and why it lost.
 
@@ -85,6 +86,9 @@ def plan(
         default. A function brings its own.
     platform
         ``"cpu"``, ``"cuda"``, ``"rocm"`` or ``"tpu"``; that of the default device if None.
+    devices
+        Over how many devices `jax.jit` may shard the operands by itself: algorithms for which it would have to gather
+        them are avoided then. Inside `jax.shard_map` each device plans for itself.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def plan(
     TypeError
         If a pair of shapes is incomplete, or a function is given together with a mode, dtype or method.
     ValueError
-        If the mode, the method or the platform is unknown.
+        If the mode, the method or the platform is unknown, or devices is less than 1.
 
     Examples
     --------
@@ -106,6 +110,8 @@ def plan(
     'shift'
     """
     platform = _check_platform(platform)
+    if devices < 1:
+        raise ValueError(f"devices must be at least 1, got {devices}")
     if not callable(fn):
         if len(args) != 1:
             raise TypeError(
@@ -120,7 +126,8 @@ def plan(
             f"{', '.join(given)} cannot be given with a function, which brings its own: bind them first, for example "
             "with functools.partial(jaxconv.signal.convolve, mode='same')"
         )
-    return Report(_plan_convolution(problem, platform) for problem in convolutions(fn, *args))
+    spread = assumed_spread(devices)
+    return Report(_plan_convolution(problem, platform, spread) for problem in convolutions(fn, *args))
 
 
 def convolutions(fn: Callable[..., Any], *args: Any) -> list[Problem]:
@@ -154,21 +161,21 @@ def _convolutions(jaxpr: Any) -> Iterator[Problem]:
                     yield from _convolutions(inner)
 
 
-def _plan_convolution(problem: Problem, platform: str) -> ConvolutionPlan:
+def _plan_convolution(problem: Problem, platform: str, spread: Spread) -> ConvolutionPlan:
     differentiable = is_inexact(problem.dtype)
     return ConvolutionPlan(
         problem,
-        _decide(problem, platform),
-        _decide(problem.input_gradient(), platform) if differentiable else None,
-        _decide(problem.kernel_gradient(), platform) if differentiable else None,
+        _decide(problem, platform, spread),
+        _decide(problem.input_gradient(), platform, spread) if differentiable else None,
+        _decide(problem.kernel_gradient(), platform, spread) if differentiable else None,
     )
 
 
-def _decide(problem: Problem, platform: str) -> Decision | None:
+def _decide(problem: Problem, platform: str, spread: Spread) -> Decision | None:
     if problem.empty:
         return None
     problem, _ = simplify(problem)
-    return None if problem.empty else decide(problem, platform)
+    return None if problem.empty else decide(problem, platform, spread)
 
 
 def _table(decision: Decision) -> list[str]:

@@ -1,13 +1,25 @@
 """The registry of algorithms. Each stands in a file of its own with the same three functions."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 
 from jaxconv._algorithms import fft, lags, matmul, overlap, planes, polyphase, shift, toeplitz, xla
 from jaxconv._cost import Cost
 from jaxconv._spec import Problem
+
+# The axes over which operands are commonly sharded.
+AXES = ("groups", "batch", "in_channels", "out_channels")
+
+
+def _nothing(problem: Problem) -> Collection[str]:
+    return ()
+
+
+def _of_fft(problem: Problem) -> Collection[str]:
+    # Before JAX 0.12 the operands of a Fourier transform are gathered, whichever of their axes is sharded.
+    return AXES if jax.__version_info__ < (0, 12) else ("in_channels",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +49,9 @@ class Algorithm:
         cannot reach it. ``method="direct"`` admits no others.
     inner
         Returns the simpler problem that remains, if the algorithm only rearranges operands and result.
+    gathers
+        Returns those of `AXES` for which XLA, where it shards operands over devices by itself, moves data between the
+        devices before it computes, without what `inner` adds.
     """
 
     name: str
@@ -47,6 +62,7 @@ class Algorithm:
     uses_fft: bool = False
     local: bool = True
     inner: Callable[[Problem], Problem] | None = None
+    gathers: Callable[[Problem], Collection[str]] = _nothing
 
 
 REGISTRY: dict[str, Algorithm] = {}
@@ -66,8 +82,12 @@ def register(algorithm: Algorithm) -> None:
 
 
 register(Algorithm("xla", "XLA's own convolution", xla.supports, xla.cost, xla.run))
-register(Algorithm("shift", "sum of shifted slices", shift.supports, shift.cost, shift.run))
-register(Algorithm("matmul", "matrix products over windows", matmul.supports, matmul.cost, matmul.run))
+register(Algorithm("shift", "sum of shifted slices", shift.supports, shift.cost, shift.run, gathers=shift.gathers))
+register(
+    Algorithm(
+        "matmul", "matrix products over windows", matmul.supports, matmul.cost, matmul.run, gathers=matmul.gathers
+    )
+)
 register(
     Algorithm(
         "polyphase",
@@ -76,6 +96,7 @@ register(
         polyphase.cost,
         polyphase.run,
         inner=polyphase.inner,
+        gathers=polyphase.gathers,
     )
 )
 register(
@@ -95,7 +116,16 @@ register(
 )
 register(Algorithm("lags", "sums over diagonals of a matrix product", lags.supports, lags.cost, lags.run, local=False))
 register(
-    Algorithm("fft", "product of whole Fourier transforms", fft.supports, fft.cost, fft.run, uses_fft=True, local=False)
+    Algorithm(
+        "fft",
+        "product of whole Fourier transforms",
+        fft.supports,
+        fft.cost,
+        fft.run,
+        uses_fft=True,
+        local=False,
+        gathers=_of_fft,
+    )
 )
 register(
     Algorithm(
@@ -106,5 +136,6 @@ register(
         overlap.run,
         uses_fft=True,
         local=False,
+        gathers=_of_fft,
     )
 )

@@ -66,6 +66,12 @@ def supports(problem: Problem) -> str | None:
     )
 
 
+def gathers(problem: Problem) -> tuple[str, ...]:
+    """Return the axes that it merges with others, so that their devices exchange data: the channels of several taps."""
+    side_by_side = math.prod(problem.kernel_shape[_rows(problem) :])
+    return () if _over_outputs(problem) or side_by_side == 1 else ("in_channels",)
+
+
 def cost(problem: Problem) -> Cost:
     """Return the cost of the products and of the traffic between them."""
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize

@@ -117,6 +117,12 @@ def inner(problem: Problem) -> Problem:
     )
 
 
+def gathers(problem: Problem) -> tuple[str, ...]:
+    """Return the axes that it merges with phases, so that their devices exchange data."""
+    core = inner(problem)
+    return tuple(axis for axis in ("batch", "out_channels") if getattr(core, axis) != getattr(problem, axis))
+
+
 def cost(problem: Problem) -> Cost:
     """Return the cost of taking the operands apart and putting the result together, without the convolution inside."""
     core = inner(problem)

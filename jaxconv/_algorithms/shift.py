@@ -54,6 +54,11 @@ def supports(problem: Problem) -> str | None:
     )
 
 
+def gathers(problem: Problem) -> tuple[str, ...]:
+    """Return the axes that it takes apart, so that their devices exchange data: it sums channel by channel."""
+    return ("in_channels",)
+
+
 def cost(problem: Problem) -> Cost:
     """Return the cost of the unrolled form that `run` takes."""
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
