@@ -77,7 +77,7 @@ def scatter(convention: str, found: Findings) -> Panel:
                 values = group.after[orientation][chosen].min(-1)
                 axes.scatter(loss, values, label=f"{label}, {group.filters} filters", **style)
         axes.axvline(students.CONVERGED, color=COLORS["control"], linewidth=1, linestyle="--")
-        axes.text(students.CONVERGED / 1.3, 0.02, "converged  ", ha="right", fontsize=7.5, color=COLORS["control"])
+        axes.text(students.CONVERGED / 1.3, 0.6, "converged  ", ha="right", fontsize=7.5, color=COLORS["control"])
         axes.set_xscale("log")
         log_axis(axes.xaxis)
         axes.set_xlim(FLOOR / 2, 0.4)
@@ -163,7 +163,7 @@ def draw(found: Findings) -> tuple[Figure, ...]:
             "Shares with 95% intervals of Wilson: of all students, those that converge; of those that converge, those "
             f"all {FILTERS} of whose filters match with |cosine| above {students.MATCHED}.",
             (intervals(found),),
-            width=560,
+            width=500,
         ),
         Figure(
             "courses",
