@@ -178,3 +178,11 @@ def test_numpy_integers_and_arrays_are_sizes() -> None:
     )
     assert (layer.kernel_size, layer.strides, layer.padding) == ((3, 1), (1, 2), ((1, 1), (0, 0)))
     assert layer(jnp.ones((4, 4, 2))).shape == (4, 2, 3)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 3, 3, 4), (0, 3, 3, 4)], ids=str)
+def test_empty_inputs(shape: tuple[int, ...]) -> None:
+    for make in LAYERS.values():
+        module = make(rngs=nnx.Rngs(0))
+        y = module(jnp.zeros(shape))
+        assert y.shape[:-1] == shape[:-1]

@@ -1,6 +1,7 @@
 """`flax.nnx.Conv` with a choice of convention, of algorithm and of boundary."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -252,7 +253,13 @@ class Conv(nnx.Conv):
         ValueError
             If the input has too few axes or another number of features.
         """
-        return super().__call__(_arguments.inputs(inputs, self.kernel_size, self.in_features), out_sharding)
+        inputs = _arguments.inputs(inputs, self.kernel_size, self.in_features)
+        batch, image = inputs.shape[: -len(self.kernel_size) - 1], inputs.shape[-len(self.kernel_size) - 1 :]
+        if len(batch) == 1:
+            return super().__call__(inputs, out_sharding)
+        # Flax merges batch axes in a way that fails for empty arrays.
+        y = super().__call__(inputs.reshape(math.prod(batch), *image), out_sharding)
+        return y.reshape(*batch, *y.shape[1:])
 
 
 def with_choices(function: Callable[..., Any], convention: Convention, method: Method) -> Callable[..., Any]:
