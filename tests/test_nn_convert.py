@@ -85,23 +85,105 @@ def test_errors():
         nn.with_convention(nnx.Sequential(layer, flax_layer), "convolution")
 
 
-@pytest.mark.parametrize("transform", [optax.sgd(0.01, momentum=0.9), optax.adam(0.01)], ids=["momentum", "adam"])
-def test_training_goes_on_unchanged(transform):
+def is_kernel(params):
+    return jax.tree.map_with_path(lambda path, _: "kernel" in jax.tree_util.keystr(path), params)
+
+
+def groups(params):
+    name = lambda path: "first" if "shared" in path else "second" if "kernel" in path else "third"  # noqa: E731
+    return jax.tree.map_with_path(lambda path, _: name(jax.tree_util.keystr(path)), params)
+
+
+def split():
+    kinds = {"first": optax.adam(0.01), "second": optax.sgd(0.01, momentum=0.9), "third": optax.sgd(0.01)}
+    return optax.multi_transform(kinds, groups)
+
+
+TRANSFORMS = {
+    "adam": optax.adam(0.01),
+    "masked": optax.chain(optax.masked(optax.trace(0.9), is_kernel), optax.scale(-0.01)),
+    "multi": split(),
+    "lbfgs": optax.chain(optax.scale_by_lbfgs(memory_size=3), optax.scale(-0.01)),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [*((name, "Optimizer") for name in TRANSFORMS), ("adam", "State"), ("multi", "dict")]
+)
+def test_training_goes_on_unchanged(name, form):
+    """Each state of the optimiser: as nnx.Optimizer, and as optax alone makes it from an nnx.State or dictionaries."""
+    transform = TRANSFORMS[name]
+
+    def gradient(model, x):
+        return nnx.grad(lambda m: jnp.mean((m(x) - 1) ** 2))(model)
+
+    def parameters(tree):
+        return nnx.to_pure_dict(tree) if form == "dict" else tree
+
     @nnx.jit
     def step(model, optimizer, x):
-        optimizer.update(model, nnx.grad(lambda m: jnp.mean((m(x) - 1) ** 2))(model))
+        if form == "Optimizer":
+            optimizer.update(model, gradient(model, x))
+            return optimizer
+        params = parameters(nnx.state(model, nnx.Param))
+        updates, optimizer = transform.update(parameters(gradient(model, x)), optimizer, params)
+        nnx.update(model, optax.apply_updates(params, updates))
+        return optimizer
 
     model, x = Tree("correlation"), normal(1, 4, 6, 2)
-    optimizer = nnx.Optimizer(model, transform, wrt=nnx.Param)
+    if form == "Optimizer":
+        optimizer = nnx.Optimizer(model, transform, wrt=nnx.Param)
+    else:
+        optimizer = transform.init(parameters(nnx.state(model, nnx.Param)))
     for _ in range(2):
-        step(model, optimizer, x)
+        optimizer = step(model, optimizer, x)
     twin_optimizer = nn.optimizer_with_convention(optimizer, model, "convolution")
     twin = nn.with_convention(model, "convolution")
     for _ in range(3):
-        step(model, optimizer, x)
-        step(twin, twin_optimizer, x)
+        optimizer = step(model, optimizer, x)
+        twin_optimizer = step(twin, twin_optimizer, x)
     back = nn.with_convention(twin, "correlation")
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-11)  # noqa: E731
     jax.tree.map(close, nnx.state(back), nnx.state(model))
     back_optimizer = nn.optimizer_with_convention(twin_optimizer, twin, "correlation")
-    jax.tree.map(close, nnx.state(back_optimizer), nnx.state(optimizer))
+    jax.tree.map(close, *(nnx.state(o) if form == "Optimizer" else o for o in (back_optimizer, optimizer)))
+    if name != "lbfgs":  # of which some differences vanish
+        moved = jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.any(a != b)), *map(jax.tree.leaves, (back, twin))))
+        assert any(moved)
+
+
+def test_factored_moments():
+    """Those of `optax.adafactor` lack the longest axis, or the second longest, which may be a spatial one."""
+    transform = optax.adafactor(1e-2)
+    for kernel_size, features in (((2, 3), (128, 129)), ((130, 2), (1, 128))):
+        build = lambda: nn.Conv(*features, kernel_size, rngs=nnx.Rngs(0))  # noqa: E731, B023
+        model = jax.jit(build)()
+        kernel = jnp.asarray(np.random.default_rng(0).normal(size=model.kernel.shape))
+
+        @jax.jit
+        def state(kernel):
+            params = {"kernel": kernel, "bias": jnp.zeros(kernel.shape[-1])}
+            return transform.update(params, transform.init(params), params)[1]
+
+        flipped = nn.optimizer_with_convention(state(kernel), model, "convolution")
+        expected = state(kernel[::-1, ::-1])
+        assert len(jax.tree.leaves(expected)) > 6
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), flipped, expected)
+
+
+def test_optimizers_that_cannot_be_converted():
+    model = nn.Conv(3, 3, (3,), rngs=nnx.Rngs(0))
+    params = nnx.to_pure_dict(nnx.state(model))
+    with pytest.raises(TypeError, match=r"the transformation itself \(GradientTransformation\w*\): give what its init"):
+        nn.optimizer_with_convention(optax.adam(0.1), model, "convolution")
+    flat = optax.flatten(optax.adam(0.1)).init(params)
+    with pytest.raises(ValueError, match=r"at '0.mu', of shape \(30,\), has the name of no parameter"):
+        nn.optimizer_with_convention(flat, model, "convolution")
+    with pytest.raises(ValueError, match=r"at 'momentum.weights', of shape \(3, 3, 3\), has the name of no parameter"):
+        nn.optimizer_with_convention({"momentum": {"weights": params["kernel"]}}, model, "convolution")
+    with pytest.raises(
+        ValueError, match=r"'v.kernel' has shape \(3, 3\), which does not tell where the 1 spatial axes"
+    ):
+        nn.optimizer_with_convention({"v": {"kernel": jnp.ones((3, 3))}}, model, "convolution")
+    unchanged = nn.optimizer_with_convention(flat, model, "correlation")  # nothing to reverse
+    jax.tree.map(np.testing.assert_array_equal, unchanged, flat)

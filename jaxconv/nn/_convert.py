@@ -1,6 +1,9 @@
 """Conversion of modules between the two conventions."""
 
-from typing import Any, TypeGuard, TypeVar
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 import jax
 from flax import nnx
@@ -14,6 +17,10 @@ from jaxconv.nn._long import LongConv
 from jaxconv.nn._transpose import ConvTranspose
 
 M = TypeVar("M", bound=nnx.Module)
+Optimizer = TypeVar("Optimizer")
+
+Path: TypeAlias = tuple[Any, ...]
+Kernels: TypeAlias = dict[Path, tuple[tuple[int, ...], int]]
 
 
 def with_convention(module: M, convention: Convention) -> M:
@@ -85,15 +92,18 @@ def with_convention(module: M, convention: Convention) -> M:
     return copy
 
 
-def optimizer_with_convention(optimizer: nnx.Optimizer, module: nnx.Module, convention: Convention) -> nnx.Optimizer:
+def optimizer_with_convention(optimizer: Optimizer, module: nnx.Module, convention: Convention) -> Optimizer:
     """Return a copy of an optimiser that continues the training of ``with_convention(module, convention)``.
 
-    Whatever it holds for a kernel that `with_convention` reverses, such as momentum, is reversed too.
+    Whatever it holds for a kernel that `with_convention` reverses, such as momentum, is reversed too. An array belongs
+    to a parameter if its path ends in that of the parameter, as optax makes it, also inside `optax.masked`,
+    `optax.multi_transform` and `optax.chain`.
 
     Parameters
     ----------
     optimizer
-        A `flax.nnx.Optimizer` of ``module``, which stays as it is.
+        A `flax.nnx.Optimizer` of ``module``, or the state of an optax transformation that was initialised with the
+        module's parameters (as `flax.nnx.State`, as dictionaries, or the module itself). It stays as it is.
     module
         The module before its conversion.
     convention
@@ -101,13 +111,22 @@ def optimizer_with_convention(optimizer: nnx.Optimizer, module: nnx.Module, conv
 
     Returns
     -------
-    flax.nnx.Optimizer
+    flax.nnx.Optimizer or state
         An optimiser of the converted module.
 
     Raises
     ------
-    TypeError, ValueError
-        As `with_convention`; a TypeError if ``optimizer`` is no `flax.nnx.Optimizer`.
+    TypeError
+        As `with_convention`; if ``optimizer`` is an optax transformation, which has no state.
+    ValueError
+        As `with_convention`; if it cannot be told what of an array is to be reversed: of one that has the size or the
+        number of axes of kernels, but belongs to no parameter (as in `optax.flatten`), or of one whose shape does not
+        tell which axes are its kernel's.
+
+    Notes
+    -----
+    Of an array that lacks one axis of its kernel, such as the factored moments of `optax.adafactor`, the spatial axes
+    that are left are reversed; of one with an axis more in front, such as the memory of `optax.lbfgs`, those behind it.
 
     Examples
     --------
@@ -116,33 +135,91 @@ def optimizer_with_convention(optimizer: nnx.Optimizer, module: nnx.Module, conv
     >>> from jaxconv import nn
     >>> model = nn.Conv(1, 1, 3, rngs=nnx.Rngs(0))
     >>> optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+    >>> state = optax.adam(1e-3).init(nnx.state(model, nnx.Param))
     >>> # ... training ...
     >>> optimizer = nn.optimizer_with_convention(optimizer, model, "convolution")
+    >>> state = nn.optimizer_with_convention(state, model, "convolution")
     >>> model = nn.with_convention(model, "convolution")
     """
-    if not isinstance(optimizer, nnx.Optimizer):
-        raise TypeError(f"optimizer must be a flax.nnx.Optimizer, got {type(optimizer).__name__}")
+    if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
+        raise TypeError(
+            f"optimizer must be a flax.nnx.Optimizer or the state of an optax transformation, got the transformation "
+            f"itself ({type(optimizer).__name__}): give what its init and update return"
+        )
     with_convention(module, convention)  # raises where there is no such module
-    # How many axes to reverse, at the paths that parameters have in the state of the module, hence in the optimiser's.
+    kernels = _spatial_axes(module, convention)
+    if not isinstance(optimizer, nnx.Optimizer):
+        return jax.tree.map_with_path(functools.partial(_reverse, kernels), optimizer)
+    copy = nnx.clone(optimizer)
+    leaves = jax.tree_util.tree_leaves_with_path(copy.opt_state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    for keys, leaf in leaves:
+        value = leaf.get_value()
+        if hasattr(value, "shape"):  # others stand where a mask left out a parameter
+            leaf.set_value(_reverse(kernels, keys, value))
+    return copy
+
+
+def _spatial_axes(module: nnx.Module, convention: Convention) -> Kernels:
+    """Return, by the path of each parameter, its shape and how many spatial axes are to be reversed."""
+    # At the paths that parameters have in the state of the module, hence in the optimiser's.
     counts = nnx.clone(module)
+    shapes = _by_path(counts, lambda value: value.shape)
     nnx.update(counts, jax.tree.map(lambda _: jnp.zeros((), int), nnx.state(counts, nnx.Variable)))
     for _, part in nnx.iter_modules(counts):
         if _is_read_otherwise(part, convention):
             part.kernel.set_value(jnp.asarray(len(part.kernel_size)))
-    axes: dict[Any, Any] = dict(nnx.traversals.flatten_mapping(nnx.to_pure_dict(nnx.state(counts))))
-
-    copy = nnx.clone(optimizer)
-    leaves = jax.tree_util.tree_leaves_with_path(copy.opt_state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
-    for keys, leaf in leaves:
-        names = tuple(getattr(key, "key", None) for key in keys)
-        # The longest, since a parameter of the module itself may be called as one of a part.
-        count = next((axes[names[i:]] for i in range(len(names)) if names[i:] in axes), 0)
-        if count:
-            leaf[...] = flip(leaf[...], range(int(count)))
-    return copy
+    return {path: (shapes[path], count) for path, count in _by_path(counts, int).items()}
 
 
 def _is_read_otherwise(part: Any, convention: Convention) -> TypeGuard[Any]:
     """Whether a module is a layer whose kernel the other convention reads; implicit filters know none."""
     has_kernel = isinstance(part, Conv | ConvTranspose) or (isinstance(part, LongConv) and part.kernel is not None)
     return has_kernel and part.convention != convention
+
+
+def _by_path(module: nnx.Module, function: Callable[[Any], Any]) -> dict[Path, Any]:
+    flat: dict[Any, Any] = dict(nnx.traversals.flatten_mapping(nnx.to_pure_dict(nnx.state(module, nnx.Variable))))
+    return {path: function(value) for path, value in flat.items()}
+
+
+def _reverse(kernels: Kernels, keys: Sequence[Any], leaf: Any) -> Any:
+    """Reverse an array of an optimiser's state if it belongs to a kernel that is reversed."""
+    names = tuple(_name(key) for key in keys)
+    # Inside of an nnx.Variable the array is called "value". The longest path, since a parameter of the module itself
+    # may be called as one of a part.
+    ends = [names[start:stop] for stop in (len(names), len(names) - 1) for start in range(stop)]
+    path = next((end for end in ends if end in kernels), None)
+    shape = jnp.shape(leaf)
+    if path is None:
+        size = sum(math.prod(kernel) for kernel, count in kernels.values() if count)
+        if size and (len(shape) > 2 or math.prod(shape) >= size):
+            raise ValueError(
+                f"the optimiser's array at {_place(names)}, of shape {shape}, has the name of no parameter of the "
+                "module: it cannot be told which part of it, if any, is to be reversed"
+            )
+        return leaf
+    kernel, count = kernels[path]
+    if count == 0 or math.prod(shape) == 1:
+        return leaf
+    space = range(count)
+    candidates = {tuple(space)} if shape == kernel else set()
+    if shape[1:] == kernel:
+        candidates.add(tuple(axis + 1 for axis in space))
+    for gone in range(len(kernel)):
+        if shape == kernel[:gone] + kernel[gone + 1 :]:
+            candidates.add(tuple(axis - (axis > gone) for axis in space if axis != gone))
+    if len(candidates) != 1:
+        raise ValueError(
+            f"the optimiser's array at {_place(names)} has shape {shape}, which does not tell where the {count} "
+            f"spatial axes of its kernel, of shape {kernel}, are"
+        )
+    return flip(leaf, candidates.pop())
+
+
+def _name(key: Any) -> Any:
+    """Return the name or number in an entry of a path, of whichever kind."""
+    return next((getattr(key, kind) for kind in ("key", "name", "idx") if hasattr(key, kind)), None)
+
+
+def _place(names: Sequence[Any]) -> str:
+    return repr(".".join(map(str, names)))
