@@ -38,6 +38,7 @@ from jaxconv.nn._conv import Conv
 from jaxconv.nn._convert import optimizer_with_convention, with_convention
 from jaxconv.nn._depthwise import DepthwiseConv, SeparableConv
 from jaxconv.nn._fixed import FixedFilter
+from jaxconv.nn._keras import from_keras
 from jaxconv.nn._long import HyenaFilter, LongConv
 from jaxconv.nn._torch import from_torch
 from jaxconv.nn._transpose import ConvTranspose
@@ -55,6 +56,7 @@ __all__ = [
     "ResNet",
     "SeparableConv",
     "UNet",
+    "from_keras",
     "from_torch",
     "optimizer_with_convention",
     "with_convention",
