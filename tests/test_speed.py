@@ -7,20 +7,23 @@ import functools
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 
 pytest.importorskip("scipy")
 
 from experiments import cli
-from experiments.speed import calls, cases, loops, measure, memory, peers, records, run, summary, tables, timing
+from experiments.speed import calls, cases, loops, measure, memory, models, peers, records, run, summary, tables, timing
 from experiments.speed.cases import Case
 from experiments.speed.operations import DIRECTIONS, Layer, Signal, operand_names, transposed
-from experiments.speed.records import Loop, Memory, Record, Results, Timing
+from experiments.speed.records import Loop, Memory, Record, Results, Step, Timing
 from experiments.speed.reference import reference
+from jaxconv import nn
 
 SETTING = {
     "date": "2026-01-01",
@@ -200,6 +203,36 @@ def test_loop(what) -> None:
     assert min(loop.outside, loop.inside, loop.jax_outside, loop.jax_inside) > 0
 
 
+def test_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "missing", lambda: ["torch"])
+    build = lambda **layers: nn.CNN(1, 10, image_shape=(4, 4), widths=(3,), **layers)  # noqa: E731
+    case = models.ModelCase("cnn", "tiny", build, (2, 4, 4, 1), 10, 1.0)
+    ours, flax = models.measure(case, budget=0.0)
+    assert (ours.library, flax.library) == ("jaxconv", "flax")
+    assert min(ours.alone, ours.inside, ours.compile_seconds, flax.inside) > 0
+    with pytest.raises(RuntimeError, match=r"cnn: losses of jaxconv are \("):
+        list(models.measure(dataclasses.replace(case, build=_different), budget=0.0))
+
+
+def _different(conv: Any = nn.Conv, **layers: Any) -> nn.CNN:
+    return nn.CNN(1, 10, image_shape=(4, 4), widths=(3 if conv is nn.Conv else 2,), conv=conv, **layers)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
+@pytest.mark.parametrize("case", models.CASES, ids=lambda case: case.name)
+def test_models_in_torch(case: models.ModelCase) -> None:
+    import torch  # pyright: ignore[reportMissingImports]
+
+    from experiments.speed import models_torch
+
+    torch.set_num_threads(1)  # more would wait for those of JAX at every operation
+    case = dataclasses.replace(case, images=(2, *case.images[1:]))
+    batch = case.batch()
+    program = models._Program(case, "flax", batch)
+    theirs = models_torch.Program(case.name, nnx.to_pure_dict(program.params), *batch, models.RATE)
+    np.testing.assert_allclose(theirs.losses(), program.losses(), rtol=models.TOLERANCE)
+
+
 def test_peak_memory() -> None:
     case = Case("tiny", "1-D", Signal((200_000,), (3,)))
     peak = memory.peak(case, "forward", "float64", "jaxconv", "jaxconv")
@@ -294,6 +327,9 @@ def results() -> Results:
         found.add(synthetic(f"signal-30000x{taps}", jaxconv=1.0, jax=3.0, scipy=2.0, own=0.5))
     found.add(dataclasses.replace(synthetic("race-image-1", jaxconv=1.0, jax=3.0), left_out=("torch x: too slow",)))
     found.add(Loop("loop-layer", "forward", "direct", "float32", 1e-3, 2e-3, 1e-3, 4e-3))
+    found.add(Step("cnn", "jaxconv", "float32", 1e-3, 1e-3, 2.0))
+    found.add(Step("cnn", "flax", "float32", 2e-3, 4e-3, 1.0))
+    found.add(Step("cnn", "torch", "float32", 3e-3, None, None))
     found.add(Memory("a12", "forward", "float32", "jaxconv", "jaxconv", 2**20, 200 * 2**20))
     found.add(records.Call("jaxconv.signal.convolve", 2e-5, 1.5e-5))
     return found
@@ -306,6 +342,11 @@ def test_page(tmp_path: Path) -> None:
     assert "[jax-ml/jax#23085](https://github.com/jax-ml/jax/issues/23085)" in page
     assert "2-D, forward: 3.00 times as fast as the best of all peers" in page
     assert "at most (loop-layer, direct, float32; target 1.1)" in page
+    assert (
+        "cnn is 2.00 times (target 1, reached) as fast as with the layers of Flax, 4.00 times (target 5, missed)"
+        in page
+    )
+    assert "2.00 times as long to compile (target at most 1.5, missed); it is 3.00 times as fast as torch." in page
     assert "Peak memory beyond 4 times the arrays and 64 MiB: 1 (a12 forward)." in page
     assert "| race-image-1 | torch x: too slow |" in page
     figures = re.findall(r"\]\((performance/.*?\.svg)\)", page)
@@ -323,7 +364,7 @@ def test_tables_have_as_many_cells_in_each_row() -> None:
 def test_measurements_are_read_as_written(tmp_path: Path) -> None:
     file = tmp_path / "measurements.jsonl"
     found = results()
-    items = (*found.records, *found.loops, *found.memory, *found.calls)
+    items = (*found.records, *found.loops, *found.steps, *found.memory, *found.calls)
     file.write_text("".join(map(records.line, (found.setting, *items))))
     assert records.read([file]) == found
     file.write_text(records.line(found.records[0]))

@@ -104,6 +104,21 @@ class Loop:
 
 
 @dataclasses.dataclass(frozen=True)
+class Step:
+    """Seconds that a training step of a model takes alone and inside `jax.lax.scan`, and to compile alone.
+
+    None where a library has neither.
+    """
+
+    model: str
+    library: str
+    dtype: str
+    alone: float
+    inside: float | None
+    compile_seconds: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Memory:
     """Peak of the resident set in a call, in bytes beyond what was resident before; None if it failed."""
 
@@ -133,17 +148,18 @@ class Results:
     setting: dict[str, Any]
     records: list[Record] = dataclasses.field(default_factory=list)
     loops: list[Loop] = dataclasses.field(default_factory=list)
+    steps: list[Step] = dataclasses.field(default_factory=list)
     memory: list[Memory] = dataclasses.field(default_factory=list)
     calls: list[Call] = dataclasses.field(default_factory=list)
 
-    def add(self, item: Record | Loop | Memory | Call) -> None:
+    def add(self, item: Record | Loop | Step | Memory | Call) -> None:
         self._list(type(item)).append(item)
 
     def _list(self, kind: type) -> list[Any]:
-        return {Record: self.records, Loop: self.loops, Memory: self.memory, Call: self.calls}[kind]
+        return {Record: self.records, Loop: self.loops, Step: self.steps, Memory: self.memory, Call: self.calls}[kind]
 
 
-KINDS: dict[str, type] = {kind.__name__: kind for kind in (Record, Loop, Memory, Call)}
+KINDS: dict[str, type] = {kind.__name__: kind for kind in (Record, Loop, Step, Memory, Call)}
 
 
 def line(item: Any) -> str:

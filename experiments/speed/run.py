@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from experiments.speed import calls, loops, machine, measure, memory, records, summary, tables
+from experiments.speed import calls, loops, machine, measure, memory, models, records, summary, tables
 from experiments.speed.cases import Case, registry, select
 from experiments.speed.operations import Direction
 from experiments.speed.records import Record, Results
@@ -17,7 +17,7 @@ from experiments.speed.records import Record, Results
 FULL = measure.Effort()
 QUICK = measure.Effort(budget=0.1, rivals=3.0, patience=0.5)
 # Further measurements that are chosen by name, like cases.
-OTHERS = ("loops", "memory", "calls")
+OTHERS = ("loops", "models", "memory", "calls")
 
 Task = tuple[Case, Direction, str]
 
@@ -30,7 +30,7 @@ def show(names: Sequence[str]) -> None:
         note = f"  {case.issue}: {case.what}" if case.issue else ""
         print(f"{'*' if case.quick else ' '} {case.name:{width}}  {case.group:10}  {case.operation}{note}")
     if not names:
-        print(f"  {', '.join(OTHERS)}: steps inside loops, peak memory, cost of calls")
+        print(f"  {', '.join(OTHERS)}: steps inside loops, training steps of models, peak memory, cost of calls")
         print("* also in the quick form")
 
 
@@ -126,6 +126,10 @@ def _measure_others(names: Sequence[str], quick: bool, found: Results, file: Tex
             budget = (QUICK if quick else FULL).budget
             for loop in loops.measure(case, dtype, budget, algorithms=not quick):
                 _keep(loop, found, file)
+    if "models" in names:
+        for case in tqdm(models.CASES[:1] if quick else models.CASES, desc="models", unit="model"):
+            for step in models.measure(case, (QUICK if quick else FULL).budget * models.EFFORT):
+                _keep(step, found, file)
     if "memory" in names:
         for name, direction in tqdm(memory.CHOSEN[:1] if quick else memory.CHOSEN, desc="memory", unit="case"):
             for peak in memory.measure_all(registry()[name], direction):
@@ -135,7 +139,7 @@ def _measure_others(names: Sequence[str], quick: bool, found: Results, file: Tex
             _keep(call, found, file)
 
 
-def _keep(item: records.Record | records.Loop | records.Memory | records.Call, found: Results, file: TextIO) -> None:
+def _keep(item: Any, found: Results, file: TextIO) -> None:
     found.add(item)
     file.write(records.line(item))
     file.flush()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from experiments.speed import models
 from experiments.speed.cases import Case, registry
 from experiments.speed.peers import PEERS
 from experiments.speed.records import Record, Results
@@ -21,6 +22,8 @@ ANSWERED, NEARLY = 5.0, 1.1
 STANDS = 1.5
 REGRET = {"mean": 1.08, "95th percentile": 1.4, "worst": 2.0}
 LOOP = 1.1
+# Of training steps: inside a loop, how many times as fast as with Flax's layers; and how many times as long to compile.
+INSIDE, COMPILE_STEP = 5.0, 1.5
 COMPILE_BEYOND, COMPILE_WORST = 0.3, 1.0
 MEMORY_FACTOR, MEMORY_FREE = 4, 64 * 2**20
 CALL_SECONDS = 30e-6
@@ -222,6 +225,7 @@ def _other_lines(results: Results) -> list[str]:
             f"A step inside a loop takes {worst.inside / worst.outside:.2f} times what it takes outside at most "
             f"({worst.name}, {worst.method}, {worst.dtype}; target {LOOP})."
         )
+    found += _step_lines(results)
     over = [m for m in results.memory if m.library == "jaxconv" and (m.peak or 0) > memory_limit(m.operands)]
     if results.memory:
         names = [f"{m.case} {m.direction}" for m in over]
@@ -234,6 +238,35 @@ def _other_lines(results: Results) -> list[str]:
             f"({worst.name}; target {CALL_SECONDS / 1e-6:.0f})."
         )
     return found
+
+
+def _step_lines(results: Results) -> list[str]:
+    found = []
+    by_name = {(step.model, step.library): step for step in results.steps}
+    for case in models.CASES:
+        ours, flax = (by_name.get((case.name, library)) for library in ("jaxconv", "flax"))
+        if ours is None or flax is None:
+            continue
+        torch = by_name.get((case.name, "torch"))
+        alone = flax.alone / ours.alone
+        inside = (flax.inside or math.nan) / (ours.inside or math.nan)
+        compiling = (ours.compile_seconds or math.nan) / (flax.compile_seconds or math.nan)
+        speed, loop = _against(alone, case.at_least), _against(inside, INSIDE)
+        found.append(
+            f"A training step of the model {case.name} is {speed} as fast as with the layers of Flax, {loop} inside a "
+            f"loop, and takes {compiling:.2f} times as long to compile (target at most {COMPILE_STEP}, "
+            f"{_verdict(compiling <= COMPILE_STEP)})"
+            + ("." if torch is None else f"; it is {torch.alone / ours.alone:.2f} times as fast as torch.")
+        )
+    return found
+
+
+def _against(factor: float, target: float) -> str:
+    return f"{factor:.2f} times (target {target:g}, {_verdict(factor >= target)})"
+
+
+def _verdict(reached: bool) -> str:
+    return "reached" if reached else "missed"
 
 
 def memory_limit(operands: int) -> int:

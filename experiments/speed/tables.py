@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from experiments.speed import figures, summary
+from experiments.speed import figures, models, summary
 from experiments.speed.cases import GROUPS
 from experiments.speed.operations import DIRECTIONS
 from experiments.speed.peers import PEERS
@@ -68,6 +68,7 @@ def render(results: Results, drawn: Sequence[figures.Drawing] = ()) -> str:
         *_sweeps(results.records),
         *_race(results.records),
         *_loops(results),
+        *_steps(results),
         *_memory(results),
         *_calls(results),
         *_left_out(results.records),
@@ -240,6 +241,27 @@ def _loops(results: Results) -> list[str]:
     return [
         "## Inside loops\n",
         "Milliseconds that a step takes when a jitted function is called from Python, and inside `jax.lax.scan`.\n",
+        table(header, rows),
+    ]
+
+
+def _steps(results: Results) -> list[str]:
+    if not results.steps:
+        return []
+    flax = {step.model: step for step in results.steps if step.library == "flax"}
+    rows = []
+    for step in results.steps:
+        theirs = flax[step.model]
+        pairs = ((getattr(step, name), getattr(theirs, name)) for name in ("alone", "inside", "compile_seconds"))
+        cells = [("–", "–") if mine is None else (milliseconds(mine), _ratio(other / mine)) for mine, other in pairs]
+        rows.append((step.model, step.library, *(cell for pair in cells for cell in pair)))
+    header = ("model", "library", "alone", "Flax's / it", "in a loop", "Flax's / it", "to compile", "Flax's / it")
+    about = "; ".join(f"`{case.name}` is {case.what}" for case in models.CASES)
+    return [
+        "## Training steps of models\n",
+        "Milliseconds of a whole step of gradient descent (loss, gradients, update) in float32: as a jitted function "
+        f"called from Python, and inside `jax.lax.scan`. {about}. The same model, made with the layers of "
+        "`jaxconv.nn`, with those of `flax.nnx`, and in torch; their losses agree.\n",
         table(header, rows),
     ]
 
