@@ -64,3 +64,42 @@ def share(hits: np.ndarray, level: float = 0.05) -> Interval:
         return Interval(0.0, 0.0, 1.0)
     bounds = scipy.stats.binomtest(int(hits.sum()), hits.size).proportion_ci(1 - level, method="wilson")
     return Interval(float(hits.mean()), float(bounds.low), float(bounds.high))
+
+
+def unpaired(first: np.ndarray, second: np.ndarray, level: float = 0.05) -> Interval:
+    """Return the difference of two means, first less second, with the interval of two one-sided tests at `level`.
+
+    As `paired`, for independent units, by Welch's t tests, which do not take the two variances for equal (B. L. Welch,
+    "The generalization of 'Student's' problem when several different population variances are involved", Biometrika 34,
+    1947).
+
+    Parameters
+    ----------
+    first, second
+        One number for each independent unit, such as a training; at least two units each.
+    level
+        Significance level of each of the two tests.
+    """
+    samples = [np.asarray(sample, float) for sample in (first, second)]
+    if any(sample.ndim != 1 or sample.size < 2 for sample in samples):
+        shapes = " and ".join(str(sample.shape) for sample in samples)
+        raise ValueError(f"samples have shapes {shapes}; each needs one number for each of two units or more")
+    if not all(np.isfinite(sample).all() for sample in samples):
+        raise ValueError("samples that are not finite have no means to speak of")
+    result = scipy.stats.ttest_ind(*samples, equal_var=False)
+    ends = result.confidence_interval(1 - 2 * level)
+    return Interval(float(samples[0].mean() - samples[1].mean()), float(ends.low), float(ends.high))
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Return p values adjusted for their number, of the same shape.
+
+    Rejecting those at most a level errs in any true hypothesis with at most that probability, however the tests depend
+    on each other (S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+    Statistics 6, 1979): the k-th smallest of m is multiplied by m - k + 1, and never falls below those before it.
+    """
+    values = np.asarray(p_values, float)
+    order = np.argsort(values, axis=None)
+    adjusted = np.empty(values.size)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(values.ravel()[order] * np.arange(values.size, 0, -1)))
+    return adjusted.reshape(values.shape)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.statistics import Interval, paired
+from experiments.statistics import Interval, holm, paired, unpaired
 
 
 @pytest.mark.parametrize("shift", [-0.3, 0.0, 0.2])
@@ -46,3 +46,41 @@ def test_ends_of_intervals():
 def test_paired_refuses(differences, message):
     with pytest.raises(ValueError, match=message):
         paired(differences)
+
+
+@pytest.mark.parametrize("shift", [-0.3, 0.0, 0.2])
+def test_unpaired_interval_is_that_of_two_one_sided_tests(shift):
+    rng = np.random.default_rng(2)
+    first, second = shift + rng.standard_normal(12), 0.3 * rng.standard_normal(9)
+    found = unpaired(first, second, level=0.01)
+    assert found.estimate == pytest.approx(first.mean() - second.mean())
+    decisions = set()
+    for margin in np.linspace(0.05, 3, 40):
+        below = scipy.stats.ttest_ind(first + margin, second, equal_var=False, alternative="greater").pvalue
+        above = scipy.stats.ttest_ind(first - margin, second, equal_var=False, alternative="less").pvalue
+        assert (found.farthest < margin) == (max(below, above) < 0.01)
+        decisions.add(found.farthest < margin)
+    assert decisions == {True, False}
+
+
+def test_unpaired_takes_units_for_independent():
+    """Pairing would help here, and must not be made use of."""
+    first = np.random.default_rng(3).standard_normal(20)
+    assert paired(first - first).farthest == 0
+    assert unpaired(first, first).farthest > 0.3
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [([0.1], r"shapes \(2,\) and \(1,\); each needs"), ([0.1, np.inf], "not finite")],
+)
+def test_unpaired_refuses(second, message):
+    with pytest.raises(ValueError, match=message):
+        unpaired([0.1, 0.2], second)
+
+
+def test_holm_by_hand():
+    """0.01 by 4, 0.02 by 3, 0.03 by 2 and 0.5 by 1; the third may not fall below the second."""
+    np.testing.assert_allclose(holm(np.array([[0.03, 0.01], [0.5, 0.02]])), [[0.06, 0.04], [0.5, 0.06]])
+    np.testing.assert_allclose(holm(np.array([0.02, 0.021, 0.9])), [0.06, 0.06, 0.9])
+    np.testing.assert_allclose(holm(np.array([0.7, 0.8])), [1, 1])
