@@ -150,3 +150,30 @@ def blob_volumes(rng: np.random.Generator, count: int = 240, test: int = 60, sid
     ]
     volumes = np.stack(volumes)[..., None] - 0.5
     return Examples(volumes[:count], labels[:count], volumes[count:], labels[count:])
+
+
+TEXTURES = ("brick", "grass", "gravel")
+
+
+def textures(rng: np.random.Generator, side: int = 12, train: int = 3000, test: int = 1000) -> Examples:
+    """Return patches of three textures, `train` and `test` of each, which are the classes.
+
+    They are cut at random from the photographs at half their resolution, those of the test from the lower two fifths,
+    which no other patch touches. Each has mean 0 and standard deviation 1, so that brightness and contrast give nothing
+    away.
+    """
+
+    def cut(region: np.ndarray, count: int) -> np.ndarray:
+        windows = np.lib.stride_tricks.sliding_window_view(region, (side, side))
+        patches = windows[rng.integers(windows.shape[0], size=count), rng.integers(windows.shape[1], size=count)]
+        centred = patches - patches.mean((1, 2), keepdims=True)
+        return centred / centred.std((1, 2), keepdims=True)
+
+    parts: list[list[np.ndarray]] = [[], []]
+    for name in TEXTURES:
+        photo = photograph(name, 512).reshape(256, 2, 256, 2).mean((1, 3))
+        for part, region, count in zip(parts, (photo[:154], photo[154:]), (train, test), strict=True):
+            part.append(cut(region, count))
+    images, test_images = (np.concatenate(part)[..., None] for part in parts)
+    labels, test_labels = (np.repeat(np.arange(len(TEXTURES)), count) for count in (train, test))
+    return Examples(images, labels, test_images, test_labels)

@@ -48,6 +48,9 @@ EXPERIMENTS = {
         Experiment("students", "Do students find a teacher’s filters from starts of their own, and which way round?"),
         Experiment("matching", "Does a cross-correlation map tell where a probe sits in a picture?"),
         Experiment("deblur", "Does the convention matter when blurred photographs are restored?"),
+        Experiment(
+            "ensembles", "Do networks that never saw each other learn the same, up to the flip, under both conventions?"
+        ),
     )
 }
 
