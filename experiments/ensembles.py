@@ -14,7 +14,7 @@ from experiments.core import Claim, Context, Outcome
 from experiments.ensembles_networks import ASYMMETRIC, CONDITIONS, CONVENTIONS, NATURAL, SYMMETRIC, Ensemble, Task
 from experiments.statistics import Interval, holm, paired, unpaired
 
-RUNS, QUICK_RUNS = 128, 48  # networks of each convention
+RUNS, QUICK_RUNS = 128, 40  # networks of each convention
 LEVEL = 0.01  # of each one-sided test of equal accuracy
 MARGIN, QUICK_MARGIN = 1.0, 2.0  # percentage points
 FAMILYWISE = 0.001
