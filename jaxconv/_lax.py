@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
-from jax import numpy as jnp
 
 from jaxconv import _ops
 from jaxconv._spec import Convention, Method, dilated
@@ -77,20 +76,18 @@ def conv_general_dilated(
     lhs_dilation = _ops.positive("lhs_dilation", lhs_dilation, ndim)
     rhs_dilation = _ops.positive("rhs_dilation", rhs_dilation, ndim)
     dimensions = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    x = lhs.transpose(dimensions.lhs_spec)
-    w = rhs.transpose(dimensions.rhs_spec)
-    groups = _check_groups(x.shape, w.shape, feature_groups, batch_groups)
+    lhs_shape, rhs_shape = (
+        tuple(operand.shape[axis] for axis in axes)
+        for operand, axes in ((lhs, dimensions.lhs_spec), (rhs, dimensions.rhs_spec))
+    )
+    groups = _check_groups(lhs_shape, rhs_shape, feature_groups, batch_groups)
     if padding is None:
         raise ValueError("padding must be 'SAME', 'SAME_LOWER', 'VALID' or pairs of integers, got None")
     if isinstance(padding, str):
-        padding = _pads(padding, x.shape[2:], w.shape[2:], strides, lhs_dilation, rhs_dilation)
-    if batch_groups > 1:
-        x = x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
-    else:
-        x = jnp.moveaxis(x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]), 1, 0)
+        padding = _pads(padding, lhs_shape[2:], rhs_shape[2:], strides, lhs_dilation, rhs_dilation)
     y = _ops.conv(
-        x,
-        w.reshape(groups, w.shape[0] // groups, *w.shape[1:]),
+        _grouped(lhs, dimensions.lhs_spec, 0 if batch_groups > 1 else 1, groups),
+        _grouped(rhs, dimensions.rhs_spec, 0, groups),
         strides=strides,
         padding=padding,
         lhs_dilation=lhs_dilation,
@@ -101,10 +98,32 @@ def conv_general_dilated(
         preferred_element_type=preferred_element_type,
         channels_last=ndim > 0 and dimensions.lhs_spec[1] == ndim + 1,
     )
-    y = jnp.moveaxis(y, 0, 1)
-    y = y.reshape(y.shape[0], y.shape[1] * y.shape[2], *y.shape[3:])
-    y = y.transpose([dimensions.out_spec.index(axis) for axis in range(y.ndim)])
+    y = _ungrouped(y, dimensions.out_spec)
     return y if out_sharding is None else jax.sharding.reshard(y, out_sharding)
+
+
+def _grouped(operand: jax.Array, axes: Sequence[int], split: int, groups: int) -> jax.Array:
+    """Bring an operand to the canonical form, its axis ``axes[split]`` taken apart into groups.
+
+    It is taken apart where it stands, so that what remains is a single transposition, which XLA can cancel against that
+    of an algorithm which computes in the caller's layout.
+    """
+    where = axes[split]
+    before, size, after = operand.shape[:where], operand.shape[where], operand.shape[where + 1 :]
+    operand = operand.reshape(*before, groups, size // groups, *after)
+    inside = [axis + (axis >= where) for axis in axes]
+    return operand.transpose(where, *inside)
+
+
+def _ungrouped(y: jax.Array, axes: Sequence[int]) -> jax.Array:
+    """Bring a canonical result to the layout whose batch, channels and spatial axes stand at ``axes``."""
+    order = []
+    for position in range(len(axes)):
+        axis = axes.index(position)
+        order += [0, 2] if axis == 1 else [1 + axis if axis else 1]
+    y = y.transpose(order)
+    where = order.index(0)
+    return y.reshape(*y.shape[:where], y.shape[where] * y.shape[where + 1], *y.shape[where + 2 :])
 
 
 def spatial_rank(lhs: Any, rhs: Any) -> int:

@@ -44,9 +44,13 @@ def padded_size(problem: Problem) -> int:
 
 def padded(problem: Problem, x: jax.Array, layout: Layout) -> jax.Array:
     """Dilate and pad the canonical input, in the layout."""
+    return pad(problem, x.transpose(layout.order), layout)
+
+
+def pad(problem: Problem, x: jax.Array, layout: Layout) -> jax.Array:
+    """Dilate and pad the input, which is in the layout already."""
     config = [(0, 0, 0)] * 3
     config += [(*p, d - 1) for p, d in zip(problem.spec.padding, problem.spec.lhs_dilation, strict=True)]
-    x = x.transpose(layout.order)
     if not any(any(c) for c in config):
         return x
     return lax.pad(x, jnp.zeros((), x.dtype), [config[axis] for axis in layout.order])

@@ -13,10 +13,10 @@ of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float3
 """
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
@@ -26,6 +26,9 @@ from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
 
 MAX_TERMS = 256
+# With so many terms to a sum, an innermost axis that is shorter than LANES is worth two transpositions.
+MANY_TERMS = 32
+LANES = 8
 MAX_WINDOWS = 64
 # So few terms are cheaper to evaluate in each consumer than to write to memory and read again.
 MAX_REPEATED_TERMS = 2
@@ -39,8 +42,9 @@ def _terms(problem: Problem) -> int:
 
 def _over_outputs(problem: Problem) -> bool:
     """Whether to unroll the outputs rather than the taps."""
-    single = problem.batch * problem.out_channels == 1
-    return single and problem.outputs <= MAX_WINDOWS and problem.outputs < _terms(problem)
+    pairs = problem.batch * problem.out_channels
+    # Without groups, pairs of channels are matrix products.
+    return (pairs == 1 or problem.groups > 1) and pairs * problem.outputs <= min(MAX_WINDOWS, _terms(problem) - 1)
 
 
 def supports(problem: Problem) -> str | None:
@@ -49,8 +53,8 @@ def supports(problem: Problem) -> str | None:
         return None
     terms, outputs = _terms(problem), problem.outputs
     return (
-        f"would unroll {terms} terms (at most {MAX_TERMS}), or {outputs} outputs (at most {MAX_WINDOWS}, of a single "
-        "channel)"
+        f"would unroll {terms} terms (at most {MAX_TERMS}), or {outputs} outputs (at most {MAX_WINDOWS}, for pairs of "
+        "channels in groups)"
     )
 
 
@@ -65,8 +69,9 @@ def cost(problem: Problem) -> Cost:
     outputs = problem.groups * problem.batch * problem.out_channels * problem.outputs
     padded = _windows.padded_size(problem)
     if _over_outputs(problem):
-        terms = {"windows": problem.outputs, "window sums": problem.multiply_adds}
-        partial = problem.outputs * math.prod(problem.w_shape) // MAX_BLOCKS
+        windows = problem.batch * problem.out_channels * problem.outputs
+        terms = {"windows": windows, "window sums": problem.multiply_adds}
+        partial = problem.multiply_adds // MAX_BLOCKS
     else:
         terms = {"sums" if problem.out_channels == 1 else "outer sums": problem.multiply_adds}
         partial = 0
@@ -81,40 +86,75 @@ def cost(problem: Problem) -> Cost:
     )
 
 
-def _layout(problem: Problem) -> _windows.Layout:
+def _order(problem: Problem) -> tuple[int, ...]:
+    """Return the order of the canonical axes (of operands and result) in the caller's layout."""
     spatial = tuple(range(3, 3 + problem.spec.ndim))
-    orders = {
+    return {
         "channels_first": (0, 1, 2, *spatial),
         "channels_last": (1, *spatial, 0, 2),
         "batch_last": (2, *spatial, 0, 1),
-    }
-    return _windows.Layout(orders[problem.spec.layout])
+    }[problem.spec.layout]
+
+
+def _order_of_sums(problem: Problem) -> tuple[int, ...]:
+    """Return the order of the result's canonical axes in which to sum over taps.
+
+    That is the caller's, except where there are many terms to a sum and the innermost axis is too short for vector
+    instructions: then the longest axis comes last.
+    """
+    order, shape = _order(problem), problem.y_shape
+    innermost = next((axis for axis in reversed(order) if shape[axis] > 1), order[-1])
+    if _terms(problem) < MANY_TERMS or shape[innermost] >= LANES:
+        return order
+    longest = max(reversed(order), key=lambda axis: shape[axis])
+    return (*(axis for axis in order if axis != longest), longest)
 
 
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
-    layout = _layout(problem)
-    x = _windows.padded(problem, x, layout)
-    _, _, channel = layout.group_batch_channel
-    weight_shape = (problem.groups, 1, problem.out_channels, *(1,) * problem.spec.ndim)
-    terms = []
-    for k in _windows.positions(problem.kernel_shape):
-        window = _windows.of_tap(problem, x, layout, k)
+    order, shape = _order_of_sums(problem), problem.y_shape
+    layout = _windows.Layout((2, *(axis for axis in order if axis != 2)))
+    # Axes of length 1 are left out: with them XLA on CPU emits loops that are 3 to 5 times slower.
+    axes = [axis for axis in order if shape[axis] > 1]
+
+    def compute(x: jax.Array, w: jax.Array) -> jax.Array:
+        x = _windows.pad(problem, x, layout)
+        terms = []
         for c in range(problem.in_channels):
-            weight = w[(..., c, *k)].reshape(weight_shape).transpose(layout.order)
-            terms.append(lax.slice_in_dim(window, c, c + 1, axis=channel) * weight)
-    return layout.undo(functools.reduce(jnp.add, terms))
+            for k in _windows.positions(problem.kernel_shape):
+                window = _windows.of_tap(problem, x, layout, k)[c]
+                window = window.reshape([1 if axis == 2 else shape[axis] for axis in axes])
+                weight = w[(*k, c)].reshape([shape[axis] if axis in (0, 2) else 1 for axis in axes])
+                terms.append(window * weight)
+        return functools.reduce(jnp.add, terms)
+
+    # The taps first, so that the weights of neighbouring outputs are neighbours in memory.
+    weights = (*range(3, w.ndim), 2, *((0, 1) if order.index(0) < order.index(2) else (1, 0)))
+    x, w = x.transpose(layout.order), w.transpose(weights)
+    y = compute(x, w) if _terms(problem) <= MAX_REPEATED_TERMS else _once(compute, x, w)
+    return y.reshape([shape[axis] for axis in order]).transpose(np.argsort(order).tolist())
 
 
 def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
-    layout = _layout(problem)
-    x, w = _windows.padded(problem, x, layout), w.transpose(layout.order)
-    _, _, channel = layout.group_batch_channel
-    summed = (channel, *layout.spatial)
-    outputs = _windows.positions(problem.output_shape)
-    products = (_windows.of_output(problem, x, layout, m) * w for m in outputs)
-    partial = jnp.stack([_partial_sum(product, min(summed)) for product in products])
-    total = jnp.sum(partial, axis=[1 + axis for axis in summed])
-    return total.reshape(problem.outputs, problem.groups).T.reshape(problem.y_shape)
+    order = _order(problem)
+    layout = _windows.Layout(order)
+    x, w = _windows.padded(problem, x, layout), w.transpose(order)
+    channel = order.index(1)
+    axes = [axis for axis in order if axis != 1 and problem.w_shape[axis] > 1]
+    shape = [problem.w_shape[axis] for axis in axes]
+    summed = [number for number, axis in enumerate(axes) if axis != 0]
+    # Blocks of an outer axis are long, contiguous stretches.
+    split = next((number for number in summed if shape[number] >= MAX_BLOCKS), max(summed, key=shape.__getitem__))
+    kernels = [lax.index_in_dim(w, o, channel, False).reshape(shape) for o in range(problem.out_channels)]
+    sums = []
+    for n in range(problem.batch):
+        item = lax.slice_in_dim(x, n, n + 1, axis=channel)
+        for kernel in kernels:
+            for m in _windows.positions(problem.output_shape):
+                window = _windows.of_output(problem, item, layout, m).reshape(shape)
+                sums.append(_partial_sum(window * kernel, split))
+    total = jnp.sum(jnp.stack(sums), axis=[1 + number for number in summed])
+    total = total.reshape(problem.batch, problem.out_channels, *problem.output_shape, problem.groups)
+    return jnp.moveaxis(total, -1, 0)
 
 
 def _partial_sum(array: jax.Array, axis: int) -> jax.Array:
@@ -146,10 +186,8 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
         w = lax.rev(w, tuple(range(3, 3 + spec.ndim)))
     if _over_outputs(problem):
         y = _sum_over_windows(problem, x, w)
-    elif _terms(problem) <= MAX_REPEATED_TERMS:
-        y = _sum_over_taps(problem, x, w)
     else:
-        y = _once(functools.partial(_sum_over_taps, problem), x, w)
+        y = _sum_over_taps(problem, x, w)
     return y.astype(spec.out_dtype)
 
 
