@@ -56,9 +56,7 @@ def pad(problem: Problem, x: jax.Array, layout: Layout) -> jax.Array:
     return lax.pad(x, jnp.zeros((), x.dtype), [config[axis] for axis in layout.order])
 
 
-def _window(
-    x: jax.Array, layout: Layout, start: Sequence[int], shape: Sequence[int], steps: Sequence[int]
-) -> jax.Array:
+def window(x: jax.Array, layout: Layout, start: Sequence[int], shape: Sequence[int], steps: Sequence[int]) -> jax.Array:
     """Slice the spatial axes: ``shape`` samples from ``start``, ``steps`` apart."""
     begin, end, stride = [0] * x.ndim, list(x.shape), [1] * x.ndim
     for axis, first, size, step in zip(layout.spatial, start, shape, steps, strict=True):
@@ -74,10 +72,10 @@ def positions(shape: Sequence[int]) -> Iterator[tuple[int, ...]]:
 def of_tap(problem: Problem, x: jax.Array, layout: Layout, tap: Sequence[int]) -> jax.Array:
     """Return what one tap reads of the padded input, for all outputs."""
     start = [i * d for i, d in zip(tap, problem.spec.rhs_dilation, strict=True)]
-    return _window(x, layout, start, problem.output_shape, problem.spec.strides)
+    return window(x, layout, start, problem.output_shape, problem.spec.strides)
 
 
 def of_output(problem: Problem, x: jax.Array, layout: Layout, output: Sequence[int]) -> jax.Array:
     """Return what one output reads of the padded input, with all taps."""
     start = [i * s for i, s in zip(output, problem.spec.strides, strict=True)]
-    return _window(x, layout, start, problem.kernel_shape, problem.spec.rhs_dilation)
+    return window(x, layout, start, problem.kernel_shape, problem.spec.rhs_dilation)

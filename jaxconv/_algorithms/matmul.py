@@ -1,26 +1,32 @@
 """Matrix products over windows: dense layers with kernels of a few taps, in any number of dimensions.
 
-Written out over the taps: the windows that the taps of one row of the kernel read, side by side, times a matrix of
-that row's weights, and the products of all rows added up::
+Written out over the taps. The kernel's axes are split into leading and trailing ones, ``k = (a, b)``. The windows that
+the trailing taps read are gathered side by side and multiplied, in one product, by the weights of all leading taps; then
+the shifted parts of that product are added up::
 
-    y[m, o] = sum over rows of  (x[m * stride + k * rhs_dilation, c] for k in the row)  @  w[row, c, o]
+    p[q, (a, o)] = sum_{b, c} x[q, b * rhs_dilation + ..., c] w[a, b, c, o]
+    y[m, o] = sum_a p[m * stride + a * rhs_dilation, (a, o)]
 
-With many channels each tap is a row of its own, with few a row holds several axes of the kernel, in the limit all:
-im2col. A row is no longer than a matrix product needs to run at its full rate, so that what is gathered stays near the
-size of the input.
+With no leading axis this is im2col. With no trailing one nothing is gathered: each sample is multiplied by all weights,
+and what is moved are outputs, which pays where there are fewer of those than of inputs. The split is the one that moves
+the fewest elements.
 
-Written out over the outputs, where these are few, as in the kernel gradient: one product for each output, of its window
-with the whole kernel, contracted over channels and taps.
+Written out over the outputs, where these are few, as in the kernel gradient: the windows that all outputs read of the
+input are gathered side by side, and one product with the kernel sums over positions and channels. Or the other way round,
+windows of the kernel, extended by zeros, are gathered and multiplied by the whole input, if that is the smaller operand.
+
+What is gathered or summed later is formed for a few items of the batch at a time, so that it stays in the caches: larger
+temporaries are mapped afresh by the allocator at every call, and their page faults cost more than the arithmetic.
 
 Cost: every multiply-add of the definition, those that meet padding included, at the rate of a matrix product, and the
-traffic of windows and partial results. The products are written out in the program, so that their number is bounded.
+traffic of windows and of products that are summed later. Windows and terms are written out in the program, so that their
+number is bounded.
 
 Error: that of a sum of N products in any order, ``|error| <= (N + 1) eps (|w| * |x|)`` elementwise (Higham, *Accuracy
 and Stability of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float32.
 """
 
 import functools
-import itertools
 import math
 
 import jax
@@ -28,27 +34,47 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _windows
+from jaxconv._algorithms._once import MAX_REPEATED_TERMS, once
 from jaxconv._cost import Cost, direct_error
 from jaxconv._dtypes import accumulation_dtype
-from jaxconv._spec import Problem
+from jaxconv._spec import Problem, dilated
 
-MAX_PRODUCTS = 64
+MAX_TERMS = 64
 MAX_WINDOWS = 128
-# The inner dimension from which a matrix product runs at its full rate.
-FULL_RATE = 16
+MAX_OUTPUTS = 64
+# Windows and products of more bytes are formed for some items of the batch at a time.
+CHUNK = 8 * 2**20
 
 
 def _over_outputs(problem: Problem) -> bool:
     """Whether to write out the outputs rather than the taps."""
-    return problem.outputs <= MAX_PRODUCTS and problem.outputs < problem.taps
+    return problem.outputs <= MAX_OUTPUTS and problem.outputs < problem.taps
 
 
-def _rows(problem: Problem) -> int:
-    """Return how many leading axes of the kernel are written out as rows; the taps on the others lie side by side."""
-    rows = problem.spec.ndim
-    while rows and problem.in_channels * math.prod(problem.kernel_shape[rows:]) < FULL_RATE:
-        rows -= 1
-    return rows
+def _split(problem: Problem) -> int | None:
+    """Return how many leading axes of the kernel are summed after the product; None if no number is admissible.
+
+    The one that moves the fewest elements: those of a window are written by a strided copy and read again, those of a
+    product that is summed later are written and read.
+    """
+
+    def moved(leading: int) -> float:
+        terms, windows = _counts(problem, leading)
+        gathered = 3 * problem.in_channels * windows if windows > 1 else 0
+        products = problem.out_channels * terms * (2 if terms > 1 else 1)
+        return (gathered + products) * math.prod(problem.spec.strides[:leading])
+
+    admissible = []
+    for leading in range(problem.spec.ndim + 1):
+        terms, windows = _counts(problem, leading)
+        if terms <= MAX_TERMS and windows <= MAX_WINDOWS:
+            admissible.append(leading)
+    return min(admissible, key=moved, default=None)
+
+
+def _counts(problem: Problem, leading: int) -> tuple[int, int]:
+    """Return the number of taps on the leading axes, and on the others."""
+    return math.prod(problem.kernel_shape[:leading]), math.prod(problem.kernel_shape[leading:])
 
 
 def supports(problem: Problem) -> str | None:
@@ -57,13 +83,63 @@ def supports(problem: Problem) -> str | None:
         return "sums of a single channel, not matrix products" if problem.batch * problem.out_channels == 1 else None
     if problem.in_channels * problem.out_channels == 1:
         return "sums of a single channel, not matrix products"
-    products = math.prod(problem.kernel_shape[: _rows(problem)])
-    if products <= MAX_PRODUCTS and problem.taps <= MAX_WINDOWS:
-        return None
-    return (
-        f"would write out {products} products (at most {MAX_PRODUCTS}) of {problem.taps} windows (at most "
-        f"{MAX_WINDOWS}), or {problem.outputs} outputs (at most {MAX_PRODUCTS})"
-    )
+    if _split(problem) is None:
+        return (
+            f"would write out more than {MAX_WINDOWS} windows or {MAX_TERMS} terms for a kernel of "
+            f"{problem.kernel_shape}, or {problem.outputs} outputs (at most {MAX_OUTPUTS})"
+        )
+    return None
+
+
+def _positions(problem: Problem, leading: int) -> int:
+    """Return how many positions of an item of the batch the product is formed at."""
+    positions = math.prod(problem.output_shape[leading:])
+    for axis in range(leading):
+        low, high = problem.spec.padding[axis]
+        positions *= dilated(problem.input_shape[axis], problem.spec.lhs_dilation[axis]) + low + high
+    return positions
+
+
+def _chunk(problem: Problem, leading: int) -> int:
+    """Return for how many items of the batch to form windows and products at a time."""
+    terms, windows = _counts(problem, leading)
+    width = problem.in_channels * windows * (windows > 1) + problem.out_channels * terms * (terms > 1)
+    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
+    size = itemsize * problem.groups * _positions(problem, leading) * width
+    return _items_at_a_time(problem.batch, size * problem.batch)
+
+
+def _sides(problem: Problem) -> tuple[int, int, int]:
+    """Return, for products over outputs, at how many positions they are summed, and the channels of both sides.
+
+    The first side is the one whose windows are gathered: the input's at the positions of the kernel, or the kernel's,
+    extended by zeros, at those of the padded input, whichever are fewer elements.
+    """
+    inputs = (problem.taps, problem.batch, problem.out_channels)
+    if max(problem.spec.rhs_dilation) > 1:
+        return inputs
+    reached = zip(problem.output_shape, problem.spec.strides, problem.kernel_shape, strict=True)
+    kernels = (math.prod((m - 1) * s + k for m, s, k in reached), problem.out_channels, problem.batch)
+    return min(inputs, kernels, key=lambda side: side[0] * side[1])
+
+
+def _exchanged(problem: Problem) -> bool:
+    """Whether to gather windows of the kernel rather than of the input."""
+    return _sides(problem)[0] != problem.taps
+
+
+def _chunk_for_outputs(problem: Problem) -> int:
+    """Return for how many input channels to gather windows at a time."""
+    positions, moving, _ = _sides(problem)
+    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
+    size = itemsize * problem.groups * problem.in_channels * positions * moving * problem.outputs
+    return _items_at_a_time(problem.in_channels, size)
+
+
+def _items_at_a_time(items: int, size: int) -> int:
+    """Divide items of so many bytes together into chunks of at most `CHUNK` bytes, but of one item at least."""
+    chunks = min(max(-(-size // CHUNK), 1), items)
+    return -(-items // chunks)
 
 
 def gathers(problem: Problem) -> tuple[str, ...]:
@@ -77,63 +153,133 @@ def cost(problem: Problem) -> Cost:
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     padded = _windows.padded_size(problem)
     result = math.prod(problem.y_shape)
-    kernel = math.prod(problem.w_shape)
-    windows = problem.groups * problem.batch * problem.in_channels * problem.outputs * problem.taps
     if _over_outputs(problem):
-        form, products, partial, kernels = "outputs", problem.outputs, result, problem.outputs * kernel
+        positions, moving, fixed = _sides(problem)
+        items = problem.groups * problem.in_channels * positions
+        windows, products = items * moving * problem.outputs, result
+        multiply_adds = windows * fixed
+        chunks = -(-problem.in_channels // _chunk_for_outputs(problem))
+        form, scratch = "outputs", padded + windows // chunks + 2 * result
     else:
-        products = math.prod(problem.kernel_shape[: _rows(problem)])
-        form, partial, kernels = "taps", products * result, 0
+        leading = _split(problem) or 0
+        terms, count = _counts(problem, leading)
+        items = problem.groups * problem.batch * _positions(problem, leading)
+        windows = items * problem.in_channels * (count if count > 1 else 0)
+        products = items * problem.out_channels * terms
+        multiply_adds = products * problem.in_channels * count
+        chunks = -(-problem.batch // _chunk(problem, leading))
+        form, scratch = "taps", padded + (windows + products) // chunks
     if problem.groups > 1:
         form = f"grouped {form}"
-    bytes_moved = itemsize * (padded + 2 * windows + 2 * partial)
     return Cost(
-        multiply_adds=problem.multiply_adds,
+        multiply_adds=multiply_adds,
         transform_flops=0,
-        bytes_moved=bytes_moved,
-        scratch=itemsize * (padded + 2 * windows // products + 2 * result),
+        bytes_moved=itemsize * (padded + 2 * windows + 2 * products),
+        scratch=itemsize * scratch,
         error=direct_error(problem),
         terms={
             "call": 1,
-            "products": products * problem.groups,
+            "products": chunks * problem.groups,
             "padded": itemsize * padded,
             f"{form} windows": windows,
-            f"{form} results": partial,
-            f"{form} multiply_adds": problem.multiply_adds,
-            **({f"{form} kernels": kernels} if kernels else {}),
+            f"{form} results": products,
+            f"{form} multiply_adds": multiply_adds,
         },
     )
 
 
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
-    ndim, precision = problem.spec.ndim, problem.spec.precision
+    spec, ndim, leading = problem.spec, problem.spec.ndim, _split(problem) or 0
+    terms, windows = _counts(problem, leading)
+    first, rest = range(3, 3 + leading), range(3 + leading, 3 + ndim)
+    # [g, o, c, *K] -> [g, (*rest, c), (*first, o)]
+    w = w.transpose(0, *rest, 2, *first, 1)
+    w = w.reshape(problem.groups, windows * problem.in_channels, terms * problem.out_channels)
     layout = _windows.Layout((0, 1, *range(3, 3 + ndim), 2))
-    x = _windows.padded(problem, x, layout)
-    rows = _rows(problem)
-    terms = []
-    for row in _windows.positions(problem.kernel_shape[:rows]):
-        taps = [(*row, *rest) for rest in _windows.positions(problem.kernel_shape[rows:])]
-        columns = lax.concatenate([_windows.of_tap(problem, x, layout, tap) for tap in taps], ndim + 2)
-        # [g, o, c, *rest] -> [g, *rest, c, o]
-        weights = w[(..., *row, *itertools.repeat(slice(None), ndim - rows))]
-        weights = jnp.moveaxis(weights, (1, 2), (-1, -2)).reshape(problem.groups, -1, problem.out_channels)
-        terms.append(lax.dot_general(columns, weights, (((ndim + 2,), (1,)), ((0,), (0,))), precision=precision))
-    return layout.undo(functools.reduce(jnp.add, terms))
+    x = x.transpose(layout.order)
+    chunk = _chunk(problem, leading)
+
+    def window(x: jax.Array, tap: tuple[int, ...]) -> jax.Array:
+        start = [0] * leading + [k * d for k, d in zip(tap, spec.rhs_dilation[leading:], strict=True)]
+        shape = (*x.shape[2 : 2 + leading], *problem.output_shape[leading:])
+        return _windows.window(x, layout, start, shape, (1,) * leading + spec.strides[leading:])
+
+    def term(product: jax.Array, number: int, tap: tuple[int, ...]) -> jax.Array:
+        start = [k * d for k, d in zip(tap, spec.rhs_dilation[:leading], strict=True)] + [0] * (ndim - leading)
+        steps = spec.strides[:leading] + (1,) * (ndim - leading)
+        columns = lax.slice_in_dim(product, number * problem.out_channels, (number + 1) * problem.out_channels, axis=-1)
+        return _windows.window(columns, layout, start, problem.output_shape, steps)
+
+    def multiply(x: jax.Array) -> jax.Array:
+        x = _windows.pad(problem, x, layout)
+        columns = [window(x, tap) for tap in _windows.positions(problem.kernel_shape[leading:])]
+        columns = lax.concatenate(columns, ndim + 2) if windows > 1 else columns[0]
+        contraction = (((ndim + 2,), (1,)), ((0,), (0,)))
+        return lax.dot_general(columns, w, contraction, precision=spec.precision)
+
+    def add(product: jax.Array) -> jax.Array:
+        taps = enumerate(_windows.positions(problem.kernel_shape[:leading]))
+        return functools.reduce(jnp.add, [term(product, number, tap) for number, tap in taps])
+
+    if chunk < problem.batch:
+        y = lax.map(lambda items: add(multiply(items)), _chunks(x, chunk, axis=1))
+        y = jnp.moveaxis(y, 0, 1).reshape(problem.groups, -1, *y.shape[3:])[:, : problem.batch]
+    else:
+        product = multiply(x)
+        y = add(product) if terms <= MAX_REPEATED_TERMS else once(add, product)
+    return layout.undo(y)
 
 
-def _product_per_output(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
-    spatial = range(3, 3 + problem.spec.ndim)
-    exchanged = problem.spec.layout == "batch_last"
-    layout = _windows.Layout((0, 2, *spatial, 1) if exchanged else (0, 1, *spatial, 2))
-    x, w = _windows.padded(problem, x, layout), w.transpose(layout.order)
-    group, _, channel = layout.group_batch_channel
-    contracted = (channel, *layout.spatial)
-    dimensions = ((contracted, contracted), ((group,), (group,)))
-    products = [
-        lax.dot_general(_windows.of_output(problem, x, layout, m), w, dimensions, precision=problem.spec.precision)
-        for m in _windows.positions(problem.output_shape)
-    ]
-    return jnp.stack(products, axis=-1).reshape(problem.y_shape)
+def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+    spec, ndim = problem.spec, problem.spec.ndim
+    layout = _windows.Layout((0, 2, *range(3, 3 + ndim), 1))
+    x, w = x.transpose(layout.order), w.transpose(layout.order)
+    exchanged = _exchanged(problem)
+
+    def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
+        x = _windows.pad(problem, x, layout)
+        outputs = _windows.positions(problem.output_shape)
+        if exchanged:
+            reach = [(m - 1) * s for m, s in zip(problem.output_shape, spec.strides, strict=True)]
+            w = lax.pad(w, jnp.zeros((), w.dtype), [(0, 0, 0), (0, 0, 0), *((r, r, 0) for r in reach), (0, 0, 0)])
+            starts = [[r - m * s for r, m, s in zip(reach, output, spec.strides, strict=True)] for output in outputs]
+            columns = [_windows.window(w, layout, start, x.shape[2:-1], (1,) * ndim) for start in starts]
+            fixed = x
+        else:
+            columns, fixed = [_windows.of_output(problem, x, layout, output) for output in outputs], w
+        # [g, c, *P, n] [g, c, *P, (*M, o)], or [g, c, *K, o] [g, c, *K, (*M, n)]
+        contracted = tuple(range(1, ndim + 2))
+        dimensions = ((contracted, contracted), ((0,), (0,)))
+        return lax.dot_general(fixed, lax.concatenate(columns, ndim + 2), dimensions, precision=spec.precision)
+
+    chunk = _chunk_for_outputs(problem)
+    if chunk < problem.in_channels:
+        xs, ws = (_chunks(operand, chunk, axis=1) for operand in (x, w))
+        total = _zeros_like(x, jax.eval_shape(multiply, xs[0], ws[0]).shape)
+        y = lax.fori_loop(0, len(xs), lambda i, total: total + multiply(xs[i], ws[i]), total)
+    else:
+        y = multiply(x, w)
+    first, last = (problem.batch, problem.out_channels) if exchanged else (problem.out_channels, problem.batch)
+    y = y.reshape(problem.groups, first, *problem.output_shape, last)
+    return jnp.moveaxis(y, (1, -1) if exchanged else (-1, 1), (1, 2))
+
+
+def _chunks(operand: jax.Array, chunk: int, axis: int) -> jax.Array:
+    """Cut an axis into chunks, the last of which zeros fill up, along a new leading axis."""
+    size = operand.shape[axis]
+    count = -(-size // chunk)
+    config = [(0, 0, 0)] * operand.ndim
+    config[axis] = (0, count * chunk - size, 0)
+    operand = lax.pad(operand, jnp.zeros((), operand.dtype), config)
+    operand = operand.reshape(*operand.shape[:axis], count, chunk, *operand.shape[axis + 1 :])
+    return jnp.moveaxis(operand, axis, 0)
+
+
+def _zeros_like(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return zeros that, inside `jax.shard_map`, vary over the mesh axes that an array varies over."""
+    zeros = jnp.zeros(shape, array.dtype)
+    varying = jax.typeof(array).manual_axis_type.varying
+    return lax.pcast(zeros, tuple(sorted(varying)), to="varying") if varying else zeros
 
 
 def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -143,5 +289,5 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     x, w = x.astype(accumulator), w.astype(accumulator)
     if spec.convention == "convolution":
         w = lax.rev(w, tuple(range(3, 3 + spec.ndim)))
-    compute = _product_per_output if _over_outputs(problem) else _sum_over_taps
+    compute = _products_for_outputs if _over_outputs(problem) else _sum_over_taps
     return compute(problem, x, w).astype(spec.out_dtype)

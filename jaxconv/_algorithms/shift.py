@@ -13,7 +13,6 @@ of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float3
 """
 
 import functools
-from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -21,6 +20,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _windows
+from jaxconv._algorithms._once import MAX_REPEATED_TERMS, once
 from jaxconv._cost import Cost, direct_error
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
@@ -30,8 +30,6 @@ MAX_TERMS = 256
 MANY_TERMS = 32
 LANES = 8
 MAX_WINDOWS = 64
-# So few terms are cheaper to evaluate in each consumer than to write to memory and read again.
-MAX_REPEATED_TERMS = 2
 # How many blocks of a sum are added up elementwise before what is left is reduced.
 MAX_BLOCKS = 8
 
@@ -130,7 +128,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     # The taps first, so that the weights of neighbouring outputs are neighbours in memory.
     weights = (*range(3, w.ndim), 2, *((0, 1) if order.index(0) < order.index(2) else (1, 0)))
     x, w = x.transpose(layout.order), w.transpose(weights)
-    y = compute(x, w) if _terms(problem) <= MAX_REPEATED_TERMS else _once(compute, x, w)
+    y = compute(x, w) if _terms(problem) <= MAX_REPEATED_TERMS else once(compute, x, w)
     return y.reshape([shape[axis] for axis in order]).transpose(np.argsort(order).tolist())
 
 
@@ -189,25 +187,3 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     else:
         y = _sum_over_taps(problem, x, w)
     return y.astype(spec.out_dtype)
-
-
-def _once(compute: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, w: jax.Array) -> jax.Array:
-    """Compute a result once, however many consumers it has.
-
-    XLA on CPU would fuse the sum into every operation that reads it, a rectifier, its derivative and the like, and
-    evaluate it again in each (a barrier does not help: it is dropped before fusion). It does not fuse across a
-    conditional; this one's condition always holds, which XLA cannot know.
-    """
-    real = jnp.real(_first(w))
-    bits = lax.bitcast_convert_type(real, f"uint{8 * real.dtype.itemsize}")
-    shape = jax.eval_shape(compute, x, w).shape
-
-    def never(x: jax.Array, w: jax.Array) -> jax.Array:
-        # Made of both operands so that, inside `jax.shard_map`, it varies over the mesh axes that the sum varies over.
-        return jnp.broadcast_to(_first(x) * _first(w), shape)
-
-    return lax.cond((bits | 1) != 0, compute, never, x, w)
-
-
-def _first(array: jax.Array) -> jax.Array:
-    return lax.slice(array, (0,) * array.ndim, (1,) * array.ndim).reshape(())
