@@ -1,26 +1,28 @@
 """Matrix products over windows: dense layers with kernels of a few taps, in any number of dimensions.
 
-Written out over the taps. The kernel's axes are split into leading and trailing ones, ``k = (a, b)``. The windows that
-the trailing taps read are gathered side by side and multiplied, in one product, by the weights of all leading taps; then
-the shifted parts of that product are added up::
+Written out over the taps. The kernel's axes are split into leading and trailing ones, ``k = (a, b)``. The windows
+that the trailing taps read are gathered side by side and multiplied, in one product, by the weights of all leading
+taps; then the shifted parts of that product are added up::
 
     p[q, (a, o)] = sum_{b, c} x[q, b * rhs_dilation + ..., c] w[a, b, c, o]
     y[m, o] = sum_a p[m * stride + a * rhs_dilation, (a, o)]
 
-With no leading axis this is im2col. With no trailing one nothing is gathered: each sample is multiplied by all weights,
-and what is moved are outputs, which pays where there are fewer of those than of inputs. The split is the one that moves
-the fewest elements.
+With no leading axis this is im2col. With no trailing one nothing is gathered: each sample is multiplied by all
+weights, and what is moved are outputs, which pays where there are fewer of those than of inputs. The split is the one
+that moves the fewest elements.
 
 Written out over the outputs, where these are few, as in the kernel gradient: the windows that all outputs read of the
-input are gathered side by side, and one product with the kernel sums over positions and channels. Or the other way round,
-windows of the kernel, extended by zeros, are gathered and multiplied by the whole input, if that is the smaller operand.
+input are gathered side by side, and one product with the kernel sums over positions and channels. (To gather windows of
+a smaller kernel instead, extended by zeros, would multiply samples by zeros that the definition does not, and so spread
+NaN and infinities.)
 
-What is gathered or summed later is formed for a few items of the batch at a time, so that it stays in the caches: larger
-temporaries are mapped afresh by the allocator at every call, and their page faults cost more than the arithmetic.
+What is gathered or summed later is formed for a few items of the batch at a time, so that it stays in the caches:
+larger temporaries are mapped afresh by the allocator at every call, and their page faults cost more than the
+arithmetic.
 
 Cost: every multiply-add of the definition, those that meet padding included, at the rate of a matrix product, and the
-traffic of windows and of products that are summed later. Windows and terms are written out in the program, so that their
-number is bounded.
+traffic of windows and of products that are summed later. Windows and terms are written out in the program, so that
+their number is bounded.
 
 Error: that of a sum of N products in any order, ``|error| <= (N + 1) eps (|w| * |x|)`` elementwise (Higham, *Accuracy
 and Stability of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float32.
@@ -109,30 +111,10 @@ def _chunk(problem: Problem, leading: int) -> int:
     return _items_at_a_time(problem.batch, size * problem.batch)
 
 
-def _sides(problem: Problem) -> tuple[int, int, int]:
-    """Return, for products over outputs, at how many positions they are summed, and the channels of both sides.
-
-    The first side is the one whose windows are gathered: the input's at the positions of the kernel, or the kernel's,
-    extended by zeros, at those of the padded input, whichever are fewer elements.
-    """
-    inputs = (problem.taps, problem.batch, problem.out_channels)
-    if max(problem.spec.rhs_dilation) > 1:
-        return inputs
-    reached = zip(problem.output_shape, problem.spec.strides, problem.kernel_shape, strict=True)
-    kernels = (math.prod((m - 1) * s + k for m, s, k in reached), problem.out_channels, problem.batch)
-    return min(inputs, kernels, key=lambda side: side[0] * side[1])
-
-
-def _exchanged(problem: Problem) -> bool:
-    """Whether to gather windows of the kernel rather than of the input."""
-    return _sides(problem)[0] != problem.taps
-
-
 def _chunk_for_outputs(problem: Problem) -> int:
     """Return for how many input channels to gather windows at a time."""
-    positions, moving, _ = _sides(problem)
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
-    size = itemsize * problem.groups * problem.in_channels * positions * moving * problem.outputs
+    size = itemsize * problem.groups * problem.in_channels * problem.taps * problem.batch * problem.outputs
     return _items_at_a_time(problem.in_channels, size)
 
 
@@ -154,10 +136,8 @@ def cost(problem: Problem) -> Cost:
     padded = _windows.padded_size(problem)
     result = math.prod(problem.y_shape)
     if _over_outputs(problem):
-        positions, moving, fixed = _sides(problem)
-        items = problem.groups * problem.in_channels * positions
-        windows, products = items * moving * problem.outputs, result
-        multiply_adds = windows * fixed
+        windows = problem.groups * problem.in_channels * problem.taps * problem.batch * problem.outputs
+        products, multiply_adds = result, problem.multiply_adds
         chunks = -(-problem.in_channels // _chunk_for_outputs(problem))
         form, scratch = "outputs", padded + windows // chunks + 2 * result
     else:
@@ -234,23 +214,14 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array) -> jax.A
     spec, ndim = problem.spec, problem.spec.ndim
     layout = _windows.Layout((0, 2, *range(3, 3 + ndim), 1))
     x, w = x.transpose(layout.order), w.transpose(layout.order)
-    exchanged = _exchanged(problem)
 
     def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
         x = _windows.pad(problem, x, layout)
-        outputs = _windows.positions(problem.output_shape)
-        if exchanged:
-            reach = [(m - 1) * s for m, s in zip(problem.output_shape, spec.strides, strict=True)]
-            w = lax.pad(w, jnp.zeros((), w.dtype), [(0, 0, 0), (0, 0, 0), *((r, r, 0) for r in reach), (0, 0, 0)])
-            starts = [[r - m * s for r, m, s in zip(reach, output, spec.strides, strict=True)] for output in outputs]
-            columns = [_windows.window(w, layout, start, x.shape[2:-1], (1,) * ndim) for start in starts]
-            fixed = x
-        else:
-            columns, fixed = [_windows.of_output(problem, x, layout, output) for output in outputs], w
-        # [g, c, *P, n] [g, c, *P, (*M, o)], or [g, c, *K, o] [g, c, *K, (*M, n)]
+        columns = [_windows.of_output(problem, x, layout, m) for m in _windows.positions(problem.output_shape)]
+        # [g, c, *K, o] [g, c, *K, (*M, n)] -> [g, o, (*M, n)]
         contracted = tuple(range(1, ndim + 2))
         dimensions = ((contracted, contracted), ((0,), (0,)))
-        return lax.dot_general(fixed, lax.concatenate(columns, ndim + 2), dimensions, precision=spec.precision)
+        return lax.dot_general(w, lax.concatenate(columns, ndim + 2), dimensions, precision=spec.precision)
 
     chunk = _chunk_for_outputs(problem)
     if chunk < problem.in_channels:
@@ -259,9 +230,8 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array) -> jax.A
         y = lax.fori_loop(0, len(xs), lambda i, total: total + multiply(xs[i], ws[i]), total)
     else:
         y = multiply(x, w)
-    first, last = (problem.batch, problem.out_channels) if exchanged else (problem.out_channels, problem.batch)
-    y = y.reshape(problem.groups, first, *problem.output_shape, last)
-    return jnp.moveaxis(y, (1, -1) if exchanged else (-1, 1), (1, 2))
+    y = y.reshape(problem.groups, problem.out_channels, *problem.output_shape, problem.batch)
+    return jnp.moveaxis(y, -1, 1)
 
 
 def _chunks(operand: jax.Array, chunk: int, axis: int) -> jax.Array:
