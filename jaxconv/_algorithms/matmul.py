@@ -44,6 +44,8 @@ from jaxconv._spec import Problem, dilated
 MAX_TERMS = 64
 MAX_WINDOWS = 128
 MAX_OUTPUTS = 64
+# The columns from which a matrix product runs at its full rate.
+FULL_WIDTH = 16
 # Windows and products of more bytes are formed for some items of the batch at a time.
 CHUNK = 8 * 2**20
 
@@ -139,7 +141,7 @@ def cost(problem: Problem) -> Cost:
         windows = problem.groups * problem.in_channels * problem.taps * problem.batch * problem.outputs
         products, multiply_adds = result, problem.multiply_adds
         chunks = -(-problem.in_channels // _chunk_for_outputs(problem))
-        form, scratch = "outputs", padded + windows // chunks + 2 * result
+        form, narrow, scratch = "outputs", problem.out_channels, padded + windows // chunks + 2 * result
     else:
         leading = _split(problem) or 0
         terms, count = _counts(problem, leading)
@@ -148,7 +150,7 @@ def cost(problem: Problem) -> Cost:
         products = items * problem.out_channels * terms
         multiply_adds = products * problem.in_channels * count
         chunks = -(-problem.batch // _chunk(problem, leading))
-        form, scratch = "taps", padded + (windows + products) // chunks
+        form, narrow, scratch = "taps", problem.out_channels * terms, padded + (windows + products) // chunks
     if problem.groups > 1:
         form = f"grouped {form}"
     return Cost(
@@ -164,6 +166,8 @@ def cost(problem: Problem) -> Cost:
             f"{form} windows": windows,
             f"{form} results": products,
             f"{form} multiply_adds": multiply_adds,
+            # What a product with fewer columns than fill a register leaves idle.
+            f"{form} idle": multiply_adds * max(FULL_WIDTH / narrow - 1, 0),
         },
     )
 

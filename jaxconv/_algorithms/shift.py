@@ -29,9 +29,12 @@ MAX_TERMS = 256
 # With so many terms to a sum, an innermost axis that is shorter than LANES is worth two transpositions.
 MANY_TERMS = 32
 LANES = 8
-MAX_WINDOWS = 64
+MAX_WINDOWS = 12
+MAX_GROUPED_WINDOWS = 64
 # How many blocks of a sum are added up elementwise before what is left is reduced.
 MAX_BLOCKS = 8
+# How many windows are reduced together: the time to compile such a program grows with their square.
+STACK = 8
 
 
 def _terms(problem: Problem) -> int:
@@ -41,8 +44,9 @@ def _terms(problem: Problem) -> int:
 def _over_outputs(problem: Problem) -> bool:
     """Whether to unroll the outputs rather than the taps."""
     pairs = problem.batch * problem.out_channels
-    # Without groups, pairs of channels are matrix products.
-    return (pairs == 1 or problem.groups > 1) and pairs * problem.outputs <= min(MAX_WINDOWS, _terms(problem) - 1)
+    # Without groups, pairs of channels are matrix products, and XLA sums a single pair well.
+    most = MAX_GROUPED_WINDOWS if problem.groups > 1 else MAX_WINDOWS if pairs == 1 else 0
+    return pairs * problem.outputs <= min(most, _terms(problem) - 1)
 
 
 def supports(problem: Problem) -> str | None:
@@ -51,8 +55,8 @@ def supports(problem: Problem) -> str | None:
         return None
     terms, outputs = _terms(problem), problem.outputs
     return (
-        f"would unroll {terms} terms (at most {MAX_TERMS}), or {outputs} outputs (at most {MAX_WINDOWS}, for pairs of "
-        "channels in groups)"
+        f"would unroll {terms} terms (at most {MAX_TERMS}), or {outputs} outputs (at most {MAX_WINDOWS} of a single "
+        f"channel, or {MAX_GROUPED_WINDOWS} of all pairs of channels in groups)"
     )
 
 
@@ -68,11 +72,15 @@ def cost(problem: Problem) -> Cost:
     padded = _windows.padded_size(problem)
     if _over_outputs(problem):
         windows = problem.batch * problem.out_channels * problem.outputs
+        innermost = problem.groups if problem.spec.layout != "channels_first" else problem.kernel_shape[-1]
         terms = {"windows": windows, "window sums": problem.multiply_adds}
         partial = problem.multiply_adds // MAX_BLOCKS
     else:
+        innermost = problem.y_shape[_innermost(_order_of_sums(problem), problem.y_shape)]
         terms = {"sums" if problem.out_channels == 1 else "outer sums": problem.multiply_adds}
         partial = 0
+    # Each run along the innermost axis begins anew.
+    terms["runs"] = problem.multiply_adds / innermost
     bytes_moved = itemsize * (outputs + 2 * padded)
     return Cost(
         multiply_adds=problem.multiply_adds,
@@ -94,6 +102,11 @@ def _order(problem: Problem) -> tuple[int, ...]:
     }[problem.spec.layout]
 
 
+def _innermost(order: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """Return the last axis that is longer than 1."""
+    return next((axis for axis in reversed(order) if shape[axis] > 1), order[-1])
+
+
 def _order_of_sums(problem: Problem) -> tuple[int, ...]:
     """Return the order of the result's canonical axes in which to sum over taps.
 
@@ -101,8 +114,7 @@ def _order_of_sums(problem: Problem) -> tuple[int, ...]:
     instructions: then the longest axis comes last.
     """
     order, shape = _order(problem), problem.y_shape
-    innermost = next((axis for axis in reversed(order) if shape[axis] > 1), order[-1])
-    if _terms(problem) < MANY_TERMS or shape[innermost] >= LANES:
+    if _terms(problem) < MANY_TERMS or shape[_innermost(order, shape)] >= LANES:
         return order
     longest = max(reversed(order), key=lambda axis: shape[axis])
     return (*(axis for axis in order if axis != longest), longest)
@@ -150,7 +162,9 @@ def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array
             for m in _windows.positions(problem.output_shape):
                 window = _windows.of_output(problem, item, layout, m).reshape(shape)
                 sums.append(_partial_sum(window * kernel, split))
-    total = jnp.sum(jnp.stack(sums), axis=[1 + number for number in summed])
+    reduced = [1 + number for number in summed]
+    stacks = [jnp.stack(sums[first : first + STACK]) for first in range(0, len(sums), STACK)]
+    total = lax.concatenate([jnp.sum(stack, axis=reduced) for stack in stacks], 0)
     total = total.reshape(problem.batch, problem.out_channels, *problem.output_shape, problem.groups)
     return jnp.moveaxis(total, -1, 0)
 
