@@ -112,12 +112,10 @@ def _compute(problem: Problem, x: jax.Array, w: jax.Array, platform: str, spread
     if problem.empty:
         return jnp.zeros(problem.y_shape, problem.spec.out_dtype)
     if all(map(is_static, (*problem.input_shape, *problem.kernel_shape))):
-        problem, bounds = simplify(problem)
+        problem, parts = simplify(problem)
         if problem.empty:
             return jnp.zeros(problem.y_shape, problem.spec.out_dtype)
-        for axis, (start, stop) in enumerate(bounds, start=3):
-            if (start, stop) != (0, x.shape[axis]):
-                x = lax.slice_in_dim(x, start, stop, axis=axis)
+        x, w = x[(..., *parts.x)], w[(..., *parts.w)]
     algorithm = choose(problem, platform, spread) if problem.static else REGISTRY["xla"]
     if algorithm.inner is None:
         return algorithm.run(problem, x, w)

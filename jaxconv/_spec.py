@@ -283,12 +283,21 @@ class Problem:
         )
 
 
-def simplify(problem: Problem) -> tuple[Problem, tuple[tuple[int, int], ...]]:
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Which parts of the canonical operands a simplified problem reads: a slice for each spatial axis."""
+
+    x: tuple[slice, ...]
+    w: tuple[slice, ...]
+
+
+def simplify(problem: Problem) -> tuple[Problem, Parts]:
     """Rewrite a problem in its simplest equivalent form, with no negative padding and nothing that is never read.
 
-    Negative padding becomes a crop of the input (XLA on CPU reads outside the array for some negative paddings), input
-    that no output reads is cropped too, and strides and dilations that have no effect (one output, one tap, one sample)
-    become 1.
+    - Negative padding becomes a crop of the input (XLA on CPU reads outside the array for some negative paddings).
+    - Input that no output reads is cropped, and taps that only ever meet padding are.
+    - Strides and dilations that have no effect (one output, one tap, one sample) become 1. Where those that remain have
+      a common factor, only every so many samples are read: the input is sliced, and both are divided by it.
 
     Parameters
     ----------
@@ -297,43 +306,92 @@ def simplify(problem: Problem) -> tuple[Problem, tuple[tuple[int, int], ...]]:
 
     Returns
     -------
-    problem, bounds
-        The equivalent problem on ``x[..., start:stop]``, and ``(start, stop)`` for each spatial axis. The new problem
-        is `empty` if no output reads any input.
+    problem, parts
+        The equivalent problem, and what it reads of the operands. The new problem is `empty` if no output reads any
+        input.
     """
     spec = problem.spec
-    shape, strides, pads, lhs_dilations, rhs_dilations, bounds = [], [], [], [], [], []
-    for size, taps, length, stride, (low, _), lhs_dilation, rhs_dilation in zip(
-        problem.input_shape,
-        problem.kernel_shape,
-        problem.output_shape,
-        spec.strides,
-        spec.padding,
-        spec.lhs_dilation,
-        spec.rhs_dilation,
-        strict=True,
-    ):
-        stride = 1 if length == 1 else stride
-        rhs_dilation = 1 if taps == 1 else rhs_dilation
-        read = dilated(length, stride) + dilated(taps, rhs_dilation) - 1  # of the padded input
-        start = max(-(low // lhs_dilation), 0)
-        low += start * lhs_dilation
-        # The sample i of what is left sits at low + i * lhs_dilation, and is read if that is below `read`.
-        stop = min(size, start + max(-((low - read) // lhs_dilation), 0))
-        start = min(start, stop)
-        size = stop - start
-        lhs_dilation = 1 if size <= 1 else lhs_dilation
-        shape.append(size)
-        strides.append(stride)
-        pads.append((low, read - low - dilated(size, lhs_dilation)))
-        lhs_dilations.append(lhs_dilation)
-        rhs_dilations.append(rhs_dilation)
-        bounds.append((start, stop))
+    axes = [
+        _simplify_axis(*axis)
+        for axis in zip(
+            problem.input_shape,
+            problem.kernel_shape,
+            problem.output_shape,
+            spec.strides,
+            (low for low, _ in spec.padding),
+            spec.lhs_dilation,
+            spec.rhs_dilation,
+            strict=True,
+        )
+    ]
     simple = dataclasses.replace(
         spec,
-        strides=tuple(strides),
-        padding=tuple(pads),
-        lhs_dilation=tuple(lhs_dilations),
-        rhs_dilation=tuple(rhs_dilations),
+        strides=tuple(axis.stride for axis in axes),
+        padding=tuple(axis.padding for axis in axes),
+        lhs_dilation=tuple(axis.lhs_dilation for axis in axes),
+        rhs_dilation=tuple(axis.rhs_dilation for axis in axes),
     )
-    return dataclasses.replace(problem, input_shape=tuple(shape), spec=simple), tuple(bounds)
+    kernel = tuple(axis.taps for axis in axes)
+    if spec.convention == "convolution":
+        kernel = tuple(
+            slice(taps - part.stop, taps - part.start) for taps, part in zip(problem.kernel_shape, kernel, strict=True)
+        )
+    parts = Parts(tuple(axis.samples for axis in axes), kernel)
+    return (
+        dataclasses.replace(
+            problem,
+            input_shape=tuple(len(range(*part.indices(part.stop))) for part in parts.x),
+            kernel_shape=tuple(part.stop - part.start for part in parts.w),
+            spec=simple,
+        ),
+        parts,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    """One axis of a simplified problem, and the samples and taps that it reads (of the correlation's kernel)."""
+
+    stride: int
+    padding: tuple[int, int]
+    lhs_dilation: int
+    rhs_dilation: int
+    samples: slice
+    taps: slice
+
+
+def _simplify_axis(
+    size: int, taps: int, length: int, stride: int, low: int, lhs_dilation: int, rhs_dilation: int
+) -> _Axis:
+    stride = 1 if length == 1 else stride
+    # The tap k meets the padded input at k * rhs_dilation and at what is a multiple of the stride beyond, the last of
+    # them `reach` beyond; the samples sit at `low` to `end`.
+    reach, end = (length - 1) * stride, low + dilated(size, lhs_dilation) - 1
+    first = min(max(-((reach - low) // rhs_dilation), 0), taps)
+    last = min(max(end // rhs_dilation + 1, first), taps)
+    taps, low = last - first, low - first * rhs_dilation
+    rhs_dilation = 1 if taps <= 1 else rhs_dilation
+    read = dilated(length, stride) + dilated(taps, rhs_dilation) - 1  # of the padded input
+    start = max(-(low // lhs_dilation), 0)
+    low += start * lhs_dilation
+    # The sample i of what is left sits at low + i * lhs_dilation, and is read if that is below `read`.
+    stop = min(size, start + max(-((low - read) // lhs_dilation), 0))
+    start = min(start, stop)
+    step = math.gcd(0 if length == 1 else stride, 0 if taps <= 1 else rhs_dilation) or 1
+    if lhs_dilation == 1 and step > 1:
+        # Reading happens at multiples of `step` of the padded input.
+        skipped = -low % step
+        start, low = min(start + skipped, stop), (low + skipped) // step
+        stride, rhs_dilation, read = max(stride // step, 1), max(rhs_dilation // step, 1), (read - 1) // step + 1
+    else:
+        step = 1
+    size = -(-(stop - start) // step)
+    lhs_dilation = 1 if size <= 1 else lhs_dilation
+    return _Axis(
+        stride,
+        (low, read - low - dilated(size, lhs_dilation)),
+        lhs_dilation,
+        rhs_dilation,
+        slice(start, stop, step),
+        slice(first, last),
+    )

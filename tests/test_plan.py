@@ -15,7 +15,7 @@ import jaxconv
 from jaxconv._algorithms import REGISTRY
 from jaxconv._ops import conv
 from jaxconv._plan import choose, decide
-from jaxconv._spec import Problem, simplify
+from jaxconv._spec import ConvSpec, Problem, simplify
 
 from .cases import CASES, CONVENTIONS, Case
 from .methods import problem
@@ -276,10 +276,41 @@ def test_simplified_problem_is_the_same_problem(case):
     whole = problem(case, "float32")
     if whole.empty:
         return
-    simple, bounds = simplify(whole)
+    simple, parts = simplify(whole)
     assert isinstance(simple, Problem)
     assert simple.output_shape == whole.output_shape
-    assert simple.input_shape == tuple(stop - start for start, stop in bounds)
+    assert simple.input_shape == np.empty(whole.input_shape)[parts.x].shape
+    assert simple.kernel_shape == np.empty(whole.kernel_shape)[parts.w].shape
     if not simple.empty:
         assert min((min(pair) for pair in simple.spec.padding), default=0) >= 0
         assert simplify(simple)[0] == simple
+
+
+def simplified(length, taps, convention="correlation", **spec):
+    """Return a simplified one-dimensional problem, and what it reads of the operands."""
+    whole = ConvSpec(
+        **{"strides": (1,), "padding": ((0, 0),), "lhs_dilation": (1,), "rhs_dilation": (1,)} | spec,
+        convention=convention,
+        method="auto",
+        precision=None,
+        out_dtype=np.dtype("float32"),
+    )
+    return simplify(Problem(1, 1, 1, 1, (length,), (taps,), np.dtype("float32"), whole))
+
+
+def test_taps_that_meet_only_padding_are_cropped():
+    """Three samples in 'same' mode meet five of nine taps."""
+    simple, parts = simplified(3, 9, padding=((4, 4),))
+    assert (simple.kernel_shape, parts.w) == ((5,), (slice(2, 7),))
+    assert simple.spec.padding == ((2, 2),)
+    _, parts = simplified(3, 9, "convolution", padding=((5, 3),))
+    assert parts.w == (slice(1, 6),)
+
+
+def test_samples_between_strides_are_skipped():
+    """A kernel of one tap and a stride is an ordinary product of every other sample."""
+    simple, parts = simplified(9, 1, strides=(2,))
+    assert (simple.input_shape, simple.spec.strides, parts.x) == ((5,), (1,), (slice(0, 9, 2),))
+    simple, parts = simplified(12, 2, strides=(4,), rhs_dilation=(2,), padding=((1, 1),))
+    assert (simple.spec.strides, simple.spec.rhs_dilation, simple.spec.padding) == ((2,), (1,), ((1, 0),))
+    assert parts.x == (slice(1, 10, 2),)

@@ -127,9 +127,15 @@ def _items_at_a_time(items: int, size: int) -> int:
 
 
 def gathers(problem: Problem) -> tuple[str, ...]:
-    """Return the axes that it merges with others, so that their devices exchange data: the channels of several taps."""
-    side_by_side = math.prod(problem.kernel_shape[_rows(problem) :])
-    return () if _over_outputs(problem) or side_by_side == 1 else ("in_channels",)
+    """Return the axes that it merges with others or takes apart, so that their devices exchange data."""
+    if _over_outputs(problem):
+        merged = {"batch": problem.outputs > 1, "in_channels": _chunk_for_outputs(problem) < problem.in_channels}
+    else:
+        leading = _split(problem) or 0
+        terms, windows = _counts(problem, leading)
+        chunked = _chunk(problem, leading) < problem.batch
+        merged = {"in_channels": windows > 1, "out_channels": terms > 1, "batch": chunked}
+    return tuple(axis for axis, is_merged in merged.items() if is_merged)
 
 
 def cost(problem: Problem) -> Cost:
@@ -194,7 +200,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
         columns = lax.slice_in_dim(product, number * problem.out_channels, (number + 1) * problem.out_channels, axis=-1)
         return _windows.window(columns, layout, start, problem.output_shape, steps)
 
-    def multiply(x: jax.Array) -> jax.Array:
+    def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
         x = _windows.pad(problem, x, layout)
         columns = [window(x, tap) for tap in _windows.positions(problem.kernel_shape[leading:])]
         columns = lax.concatenate(columns, ndim + 2) if windows > 1 else columns[0]
@@ -206,11 +212,12 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
         return functools.reduce(jnp.add, [term(product, number, tap) for number, tap in taps])
 
     if chunk < problem.batch:
-        y = lax.map(lambda items: add(multiply(items)), _chunks(x, chunk, axis=1))
+        y = lax.map(lambda items: add(multiply(items, w)), _chunks(x, chunk, axis=1))
         y = jnp.moveaxis(y, 0, 1).reshape(problem.groups, -1, *y.shape[3:])[:, : problem.batch]
+    elif terms * windows > MAX_REPEATED_TERMS:
+        y = once(lambda x, w: add(multiply(x, w)), x, w)
     else:
-        product = multiply(x)
-        y = add(product) if terms <= MAX_REPEATED_TERMS else once(add, product)
+        y = add(multiply(x, w))
     return layout.undo(y)
 
 
@@ -232,6 +239,8 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array) -> jax.A
         xs, ws = (_chunks(operand, chunk, axis=1) for operand in (x, w))
         total = _zeros_like(x, jax.eval_shape(multiply, xs[0], ws[0]).shape)
         y = lax.fori_loop(0, len(xs), lambda i, total: total + multiply(xs[i], ws[i]), total)
+    elif problem.outputs > MAX_REPEATED_TERMS:
+        y = once(multiply, x, w)
     else:
         y = multiply(x, w)
     y = y.reshape(problem.groups, problem.out_channels, *problem.output_shape, problem.batch)

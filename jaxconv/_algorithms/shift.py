@@ -72,7 +72,7 @@ def cost(problem: Problem) -> Cost:
     padded = _windows.padded_size(problem)
     if _over_outputs(problem):
         windows = problem.batch * problem.out_channels * problem.outputs
-        innermost = problem.groups if problem.spec.layout != "channels_first" else problem.kernel_shape[-1]
+        innermost = problem.w_shape[_innermost(_order(problem), problem.w_shape)]
         terms = {"windows": windows, "window sums": problem.multiply_adds}
         partial = problem.multiply_adds // MAX_BLOCKS
     else:
@@ -147,24 +147,29 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
 def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     order = _order(problem)
     layout = _windows.Layout(order)
-    x, w = _windows.padded(problem, x, layout), w.transpose(order)
     channel = order.index(1)
     axes = [axis for axis in order if axis != 1 and problem.w_shape[axis] > 1]
     shape = [problem.w_shape[axis] for axis in axes]
     summed = [number for number, axis in enumerate(axes) if axis != 0]
     # Blocks of an outer axis are long, contiguous stretches.
     split = next((number for number in summed if shape[number] >= MAX_BLOCKS), max(summed, key=shape.__getitem__))
-    kernels = [lax.index_in_dim(w, o, channel, False).reshape(shape) for o in range(problem.out_channels)]
-    sums = []
-    for n in range(problem.batch):
-        item = lax.slice_in_dim(x, n, n + 1, axis=channel)
-        for kernel in kernels:
-            for m in _windows.positions(problem.output_shape):
-                window = _windows.of_output(problem, item, layout, m).reshape(shape)
-                sums.append(_partial_sum(window * kernel, split))
     reduced = [1 + number for number in summed]
-    stacks = [jnp.stack(sums[first : first + STACK]) for first in range(0, len(sums), STACK)]
-    total = lax.concatenate([jnp.sum(stack, axis=reduced) for stack in stacks], 0)
+
+    def compute(x: jax.Array, w: jax.Array) -> jax.Array:
+        x = _windows.pad(problem, x, layout)
+        kernels = [lax.index_in_dim(w, o, channel, False).reshape(shape) for o in range(problem.out_channels)]
+        sums = []
+        for n in range(problem.batch):
+            item = lax.slice_in_dim(x, n, n + 1, axis=channel)
+            for kernel in kernels:
+                for m in _windows.positions(problem.output_shape):
+                    window = _windows.of_output(problem, item, layout, m).reshape(shape)
+                    sums.append(_partial_sum(window * kernel, split))
+        stacks = [jnp.stack(sums[first : first + STACK]) for first in range(0, len(sums), STACK)]
+        return lax.concatenate([jnp.sum(stack, axis=reduced) for stack in stacks], 0)
+
+    x, w = x.transpose(order), w.transpose(order)
+    total = compute(x, w) if problem.outputs <= MAX_REPEATED_TERMS else once(compute, x, w)
     total = total.reshape(problem.batch, problem.out_channels, *problem.output_shape, problem.groups)
     return jnp.moveaxis(total, -1, 0)
 

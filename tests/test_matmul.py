@@ -1,0 +1,54 @@
+"""Matrix products for some items of the batch at a time, as they are formed where all together would be large."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxconv._algorithms import matmul
+from jaxconv._ops import conv
+
+from .cases import Case, operands
+from .tolerances import check
+
+# Shapes of no other test: what is compiled without chunks is not reused here.
+TAPS = (
+    Case("im2col", (11, 7), (3, 2), (1, 2), ((1, 1), (0, 2)), n=5, c=2, o=9),
+    Case("products-first", (11, 7), (3, 2), (2, 1), ((1, 1), (0, 2)), n=5, c=9, o=2),
+    Case("both", (6, 5, 7), (2, 2, 3), padding=1, g=2, n=5, c=3, o=4),
+)
+OUTPUTS = (
+    Case("outputs", (11, 9), (9, 8), padding=((1, 0), (0, 1)), n=3, c=5, o=2),
+    Case("outputs-grouped", (19,), (16,), (2,), padding=((1, 0),), g=2, n=2, c=5, o=3),
+)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(matmul, "CHUNK", 2048)
+
+
+@pytest.mark.parametrize("convention", ["correlation", "convolution"])
+@pytest.mark.parametrize("case", TAPS + OUTPUTS, ids=str)
+def test_chunks(case, convention):
+    x, w = operands(case, "float64")
+    fn = jax.jit(functools.partial(conv, **case.options, convention=convention, method="matmul"))
+    assert "while" in fn.lower(x, w).as_text()
+    check("value", fn(x, w), x, w, case, convention, "float64", fft=False)
+
+
+@pytest.mark.parametrize("case", [TAPS[1], OUTPUTS[0]], ids=str)
+def test_chunks_on_two_devices(case, two_devices):
+    """Inside `jax.shard_map` the loop's carry varies over the mesh axes that the operands vary over."""
+    x, w = operands(case, "float64")
+    fn = functools.partial(conv, **case.options, method="matmul")
+    mesh, one = Mesh(np.array(two_devices), ("i",)), PartitionSpec("i")
+    mapped = jax.jit(
+        jax.shard_map(lambda x, w: fn(x[0], w)[None], mesh=mesh, in_specs=(one, PartitionSpec()), out_specs=one)
+    )
+    for item, y in zip((x, 2 * x), mapped(np.stack([x, 2 * x]), w), strict=True):
+        check("value", y, item, w, case, "correlation", "float64", fft=False)
