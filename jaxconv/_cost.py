@@ -78,7 +78,8 @@ def seconds(cost: Cost, algorithm: str, platform: str, dtype: np.dtype) -> float
         return 1e-12 * cost.work
     name, factor = _SPEED_CLASS.get(np.dtype(dtype).name, ("float32", 1.0))
     weights = tables[algorithm][name]
-    return factor * sum(weights[term] * value for term, value in cost.terms.items())
+    # What no measured problem had is taken to cost nothing.
+    return factor * sum(weights.get(term, 0.0) * value for term, value in cost.terms.items())
 
 
 # Each dtype's constants, and a factor: measured for the first of each kind.

@@ -115,7 +115,7 @@ def fit(samples: list[Sample], algorithm: Algorithm) -> tuple[dict[str, float], 
     """Return the constants, in seconds per unit of each term, and the median factor by which the model is off."""
     rows = [algorithm.cost(sample.problem).terms for sample in samples]
     times = np.array([sample.seconds for sample in samples])
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys(name for row in rows for name, amount in row.items() if amount))
     terms = np.array([[row.get(name, 0.0) for name in names] for row in rows])
     # Every term starts with an equal share of the time of the problems that have it.
     with np.errstate(divide="ignore"):

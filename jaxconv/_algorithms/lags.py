@@ -62,13 +62,15 @@ def cost(problem: Problem) -> Cost:
     stretches = (
         flat.groups * flat.in_channels * (flat.batch * taps * (block + reach) // block + flat.out_channels * taps)
     )
+    results = flat.groups * flat.batch * flat.out_channels * block * (block + reach)
+    bytes_moved = 2 * itemsize * (stretches + results)
     return Cost(
         multiply_adds=products,
         transform_flops=0,
-        bytes_moved=2 * itemsize * stretches,
-        scratch=itemsize * stretches,
+        bytes_moved=bytes_moved,
+        scratch=itemsize * (stretches + 2 * results),
         error=direct_error(problem),
-        terms={"call": 1, "multiply_adds": products, "bytes": 2 * itemsize * stretches},
+        terms={"call": 1, "multiply_adds": products, "bytes": bytes_moved},
     )
 
 

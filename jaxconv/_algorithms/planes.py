@@ -41,6 +41,8 @@ def supports(problem: Problem) -> str | None:
     taps = min(problem.kernel_shape)
     if taps > MAX_TAPS:
         return f"would copy the input {taps} times (at most {MAX_TAPS})"
+    if problem.in_channels > 1 and problem.taps > math.prod(problem.input_shape):
+        return f"the kernel {problem.kernel_shape} is larger than the input {problem.input_shape}"
     return None
 
 

@@ -78,6 +78,9 @@ def cost(problem: Problem) -> Cost:
     else:
         innermost = problem.y_shape[_innermost(_order_of_sums(problem), problem.y_shape)]
         terms = {"sums" if problem.out_channels == 1 else "outer sums": problem.multiply_adds}
+        # Sums over many channels spill registers, and strides scatter what neighbours read.
+        terms["deep sums"] = problem.multiply_adds * min(problem.in_channels / MANY_TERMS, 1.0)
+        terms["strided sums"] = problem.multiply_adds * any(stride > 1 for stride in problem.spec.strides)
         partial = 0
     # Each run along the innermost axis begins anew.
     terms["runs"] = problem.multiply_adds / innermost

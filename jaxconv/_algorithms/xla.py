@@ -27,6 +27,8 @@ from jaxconv._spec import Problem, is_static
 # Up to this many groups are unrolled. More are looped over, one group at a time, if each has this much work.
 MAX_UNROLLED_GROUPS = 16
 MIN_LOOPED_MULTIPLY_ADDS = 1 << 18
+# The columns from which a matrix product runs at its full rate.
+FULL_WIDTH = 16
 
 
 def supports(problem: Problem) -> str | None:
@@ -49,12 +51,25 @@ def cost(problem: Problem) -> Cost:
     outputs = problem.groups * problem.batch * problem.outputs
     pixels = outputs * problem.taps
     patches = pixels * problem.in_channels
+    products = problem.multiply_adds / math.prod(problem.spec.lhs_dilation)
+    # What a product with fewer columns than fill a register leaves idle.
+    idle = products * max(FULL_WIDTH / problem.out_channels - 1, 0)
     # XLA on CPU has fast code for one and two spatial axes, slower code for three, and a naive loop for the rest.
     kind = "plane" if problem.spec.ndim < 3 else "volume"
-    if problem.groups > 1 and not (_unrolled(problem) or _looped(problem)):
+    if _looped(problem):
+        terms = {"looped convolutions": problem.groups, "looped products": products, "looped idle": idle}
+    elif problem.groups > 1 and not _unrolled(problem):
         terms = {
             f"grouped {kind} outputs": outputs * problem.out_channels,
             f"grouped {kind} products": problem.multiply_adds,
+            # In float64 XLA multiplies every group's channels by the kernels of all groups.
+            f"grouped {kind} expanded": problem.multiply_adds * problem.groups,
+        }
+    elif problem.in_channels * problem.out_channels == 1 and sum(taps > 1 for taps in problem.kernel_shape) <= 1:
+        terms = {
+            "line outputs": outputs,
+            "line pixels at edges": pixels * _edge_share(problem),
+            "line products": products,
         }
     else:
         if problem.spec.ndim > 3 or (problem.spec.ndim == 3 and max(problem.spec.rhs_dilation) > 1):
@@ -66,7 +81,8 @@ def cost(problem: Problem) -> Cost:
             f"{kind} pixels at edges": pixels * _edge_share(problem),
             f"{kind} patches": patches,
             # Products with the zeros of a dilated input are mostly left out.
-            f"{kind} products": problem.multiply_adds / math.prod(problem.spec.lhs_dilation),
+            f"{kind} products": products,
+            f"{kind} idle": idle,
             "kernel": math.prod(problem.w_shape),
         }
     return Cost(
