@@ -70,6 +70,7 @@ def cost(problem: Problem) -> Cost:
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     outputs = problem.groups * problem.batch * problem.out_channels * problem.outputs
     padded = _windows.padded_size(problem)
+    terms: dict[str, float]
     if _over_outputs(problem):
         windows = problem.batch * problem.out_channels * problem.outputs
         innermost = problem.w_shape[_innermost(_order(problem), problem.w_shape)]

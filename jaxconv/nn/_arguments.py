@@ -10,19 +10,7 @@ import numpy as np
 from flax import nnx
 from jax import numpy as jnp
 
-from jaxconv._boundary import Boundary, check_boundary
-
 Sizes: TypeAlias = int | Sequence[int] | None
-Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
-
-# What Flax turns into an extended input, and what `jax.lax` turns into zeros (in lower case too).
-EXTENDED_PADDINGS = ("CIRCULAR", "REFLECT", "CAUSAL")
-LAX_PADDINGS = ("SAME", "SAME_LOWER", "VALID")
-TRANSPOSED_PADDINGS = ("SAME", "VALID", "CIRCULAR")
-# What Flax extends periodically or by mirroring, and how to say so with a boundary.
-_BOUNDARY_OF_PADDING = {"CIRCULAR": "wrap", "REFLECT": "mirror"}
-# Boundaries that read no later sample in front of the first.
-_CAUSAL_BOUNDARIES = ("constant", "nearest")
 
 
 def integer(name: str, value: object) -> int:
@@ -80,7 +68,7 @@ def positives(name: str, values: object) -> tuple[int, ...]:
     ValueError
         If one is not positive.
     """
-    values = _listed(values)
+    values = listed(values)
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise TypeError(f"{name} must be a sequence of integers, got {values!r}")
     return tuple(positive(f"{name}[{i}]", value) for i, value in enumerate(values))
@@ -96,7 +84,7 @@ def kernel_sizes(value: object) -> tuple[int, ...]:
     ValueError
         If one is not positive, or there is none.
     """
-    value = _listed(value)
+    value = listed(value)
     if isinstance(value, str) or not isinstance(value, Sequence):
         try:
             return (positive("kernel_size", value),)
@@ -205,157 +193,19 @@ def sizes(name: str, values: Sizes, ndim: int) -> int | tuple[int, ...]:
     """
     if values is None:
         return 1
-    values = _listed(values)
+    values = listed(values)
     if isinstance(values, str) or not isinstance(values, Sequence):
         try:
             return positive(name, values)
         except TypeError as error:
             raise TypeError(f"{error}: give one integer, or a sequence of one per spatial axis ({ndim})") from None
-    _check_length(name, values, ndim)
+    check_length(name, values, ndim)
     return positives(name, values)
-
-
-def padding(value: Any, ndim: int) -> str | tuple[tuple[int, int], ...]:
-    """Return the name of a padding, or one pair of integers for each spatial axis.
-
-    Raises
-    ------
-    TypeError
-        If a number is no integer.
-    ValueError
-        If it names no padding, or is not as long as there are spatial axes.
-    """
-    if isinstance(value, str):
-        if value in EXTENDED_PADDINGS or value.upper() in LAX_PADDINGS:
-            if value == "CAUSAL" and ndim != 1:
-                raise ValueError(
-                    f"padding='CAUSAL' needs one spatial axis, but kernel_size has {ndim}: pad each axis in numbers, "
-                    "for example padding=((2, 0), (1, 1)) for a 3x3 kernel that is causal along the first"
-                )
-            return value
-        names = ", ".join(map(repr, LAX_PADDINGS + EXTENDED_PADDINGS))
-        raise ValueError(
-            f"unknown padding {value!r}: choose one of {names}, an integer, or for each spatial axis an integer or a "
-            "pair (low, high)"
-        )
-    value = _listed(value)
-    if not isinstance(value, Sequence):
-        try:
-            number = integer("padding", value)
-        except TypeError as error:
-            names = ", ".join(map(repr, LAX_PADDINGS + EXTENDED_PADDINGS))
-            raise TypeError(
-                f"{error}; or one of {names}; or integers or pairs (low, high), one per spatial axis"
-            ) from None
-        return ((number, number),) * ndim
-    _check_length("padding", value, ndim)
-    return tuple(_pair(f"padding[{axis}]", pair) for axis, pair in enumerate(value))
-
-
-def transposed_padding(value: Padding, ndim: int) -> str | tuple[tuple[int, int], ...]:
-    """Return the name of a padding of transposed convolutions, or one pair of integers for each spatial axis.
-
-    Raises
-    ------
-    TypeError
-        If a number is no integer.
-    ValueError
-        If it names no such padding, or is not as long as there are spatial axes.
-    """
-    if isinstance(value, str) and value not in TRANSPOSED_PADDINGS:
-        names = ", ".join(map(repr, TRANSPOSED_PADDINGS))
-        raise ValueError(
-            f"padding {value!r} is unknown to transposed convolutions: choose one of {names}, an integer, or for each "
-            "spatial axis an integer or a pair (low, high)"
-        )
-    return padding(value, ndim)
 
 
 def each(value: Sizes, ndim: int) -> tuple[int, ...]:
     """Return one integer for each spatial axis, of an integer for all (None means 1) or a sequence."""
     return tuple(value) if isinstance(value, Sequence) else (1 if value is None else value,) * ndim
-
-
-def output_paddings(value: Sizes, strides: Sizes, dilation: Sizes, padding: Padding, ndim: int) -> tuple[int, ...]:
-    """Return how many outputs each spatial axis of a transposed convolution has beyond those of its padding.
-
-    Raises
-    ------
-    TypeError
-        If one is no integer.
-    ValueError
-        If one is negative or, as in torch, not smaller than the stride or the dilation of its axis; if there are not as
-        many as spatial axes; or if the padding is "CIRCULAR".
-    """
-    value = _listed(0 if value is None else value)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        _check_length("output_padding", value, ndim)
-        added = tuple(integer(f"output_padding[{axis}]", more) for axis, more in enumerate(value))
-    else:
-        added = (integer("output_padding", value),) * ndim
-    for axis, (more, *spacing) in enumerate(zip(added, each(strides, ndim), each(dilation, ndim), strict=True)):
-        if more < 0 or (more and more >= max(spacing)):
-            raise ValueError(
-                f"output_padding={value} must lie between 0 and {max(spacing) - 1} on axis {axis}, below its stride "
-                f"({spacing[0]}) or kernel_dilation ({spacing[1]}), as in torch: padding=((low, high), ...) makes any "
-                "number of outputs"
-            )
-    if padding == "CIRCULAR" and any(added):
-        raise ValueError(
-            f"output_padding={value} contradicts padding='CIRCULAR', whose result is one period: leave one of the two "
-            "away"
-        )
-    return added
-
-
-def boundary(value: object, cval: object, padding: Padding, input_dilation: Sizes, ndim: int) -> Any:
-    """Return the boundary of each spatial axis, or None.
-
-    Raises
-    ------
-    TypeError
-        If it is neither a name nor a sequence of names, or if ``cval`` is no number.
-    ValueError
-        If a name is unknown, there are not as many as spatial axes, or it means nothing with this padding, this
-        dilation of the input or this ``cval``.
-    """
-    cval = number("cval", cval)
-    if value is None:
-        if cval != 0:
-            raise ValueError(f"cval={cval} has no effect without a boundary: give boundary='constant' too")
-        return None
-    names = check_boundary(value, ndim)
-    if cval != 0 and "constant" not in names:
-        raise ValueError(
-            f"cval={cval} is the value beyond the ends of axes with the boundary 'constant', but boundary={value!r}"
-        )
-    if any(d != 1 for d in each(input_dilation, ndim)):
-        raise ValueError(
-            f"boundary={value!r} has no meaning with input_dilation={input_dilation}, whose zeros would be extended "
-            "too: leave one of the two away"
-        )
-    if isinstance(padding, str) and padding.upper() not in ("SAME", "SAME_LOWER"):
-        _check_named_padding(value, names, padding)
-    return names
-
-
-def _check_named_padding(value: object, names: Sequence[Boundary], padding: str) -> None:
-    """Check that a boundary has a meaning with a padding's name other than those of zeros at both ends."""
-    if padding == "CAUSAL":
-        if all(name in _CAUSAL_BOUNDARIES for name in names):
-            return
-        raise ValueError(
-            f"boundary={value!r} is not causal, since it reads later samples in front of the first, so that it "
-            "contradicts padding='CAUSAL': choose 'constant' or 'nearest', or give the padding in numbers, "
-            "padding=((low, 0),)"
-        )
-    remedy = "'SAME' or 'SAME_LOWER', or numbers of samples"
-    if padding in _BOUNDARY_OF_PADDING:
-        remedy += f" (padding={padding!r} is boundary={_BOUNDARY_OF_PADDING[padding]!r} with padding='SAME')"
-    raise ValueError(
-        f"boundary={value!r} contradicts padding={padding!r}: a boundary says what stands in place of the zeros of "
-        f"another padding, so leave one of the two away or give padding={remedy}"
-    )
 
 
 def inputs(value: Any, kernel_size: tuple[int, ...] | None, in_features: int | None, ndim: int = 0) -> Any:
@@ -390,7 +240,7 @@ def inputs(value: Any, kernel_size: tuple[int, ...] | None, in_features: int | N
     return value
 
 
-def _listed(values: Any) -> Any:
+def listed(values: Any) -> Any:
     """Return an array as a list, and all else as it is."""
     return values.tolist() if isinstance(values, np.ndarray | jax.Array) else values
 
@@ -415,16 +265,8 @@ def _check_dtype(name: str, value: Any) -> None:
         raise TypeError(f"dtype must be real or complex floating point, such as jax.numpy.float32, got {dtype}")
 
 
-def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        if len(value) != 2:
-            raise ValueError(f"{name} must be an integer or a pair (low, high), got {value!r}")
-        return integer(name, value[0]), integer(name, value[1])
-    number = integer(name, value)
-    return number, number
-
-
-def _check_length(name: str, values: Sequence, ndim: int) -> None:
+def check_length(name: str, values: Sequence, ndim: int) -> None:
+    """Check that there is one entry per spatial axis."""
     if len(values) != ndim:
         raise ValueError(
             f"{name} must have one entry per spatial axis: got {len(values)} ({tuple(values)}), but kernel_size has "

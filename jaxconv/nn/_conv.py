@@ -19,8 +19,9 @@ from jaxconv._dtypes import is_complex
 from jaxconv._ops import check_convention
 from jaxconv._plan import check_method
 from jaxconv._spec import Convention, Method, dilated
-from jaxconv.nn import _arguments
-from jaxconv.nn._arguments import Padding, Sizes
+from jaxconv.nn import _arguments, _paddings
+from jaxconv.nn._arguments import Sizes
+from jaxconv.nn._paddings import Padding
 
 DEFAULT_KERNEL_INIT = nnx.initializers.lecun_normal()
 DEFAULT_BIAS_INIT = nnx.initializers.zeros_init()
@@ -161,7 +162,7 @@ class Conv(nnx.Conv):
         in_features, out_features, groups = _arguments.features(in_features, out_features, feature_group_count)
         kernel_size = _arguments.kernel_sizes(kernel_size)
         ndim = len(kernel_size)
-        padding = _arguments.padding(padding, ndim)
+        padding = _paddings.padding(padding, ndim)
         input_dilation = _arguments.sizes("input_dilation", input_dilation, ndim)
         if isinstance(padding, str) and any(d > 1 for d in np.atleast_1d(input_dilation)):
             raise ValueError(
@@ -183,7 +184,7 @@ class Conv(nnx.Conv):
         )
         meaning = "(*kernel_size, in_features // feature_group_count, out_features)"
         mask = _arguments.mask(mask, (*kernel_size, in_features // groups, out_features), meaning)
-        self.boundary = _arguments.boundary(boundary, cval, padding, input_dilation, ndim)
+        self.boundary = _paddings.boundary(boundary, cval, padding, input_dilation, ndim)
         self.cval = _arguments.number("cval", cval)
         self.convention: Convention = check_convention(convention)
         self.method = check_method(method)
@@ -222,7 +223,7 @@ class Conv(nnx.Conv):
         attribute, and so that layers made alike have equal graph definitions.
         """
         function = with_choices(self._conv_general_dilated, self.convention, self.method)
-        boundary = _arguments.boundary(
+        boundary = _paddings.boundary(
             self.boundary, self.cval, self.padding, self.input_dilation, len(self.kernel_size)
         )
         if boundary is None:

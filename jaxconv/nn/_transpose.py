@@ -17,9 +17,10 @@ from jaxconv._lax import transposed_pads
 from jaxconv._ops import check_convention
 from jaxconv._plan import check_method
 from jaxconv._spec import Convention, Method, dilated, toggle
-from jaxconv.nn import _arguments
-from jaxconv.nn._arguments import Padding, Sizes
+from jaxconv.nn import _arguments, _paddings
+from jaxconv.nn._arguments import Sizes
 from jaxconv.nn._conv import DEFAULT_BIAS_INIT, DEFAULT_KERNEL_INIT, with_choices
+from jaxconv.nn._paddings import Padding
 
 
 class ConvTranspose(nnx.ConvTranspose):
@@ -123,7 +124,7 @@ class ConvTranspose(nnx.ConvTranspose):
         kernel_size = _arguments.kernel_sizes(kernel_size)
         ndim = len(kernel_size)
         strides = _arguments.sizes("strides", strides, ndim)
-        padding = _arguments.transposed_padding(padding, ndim)
+        padding = _paddings.transposed_padding(padding, ndim)
         kernel_dilation = _arguments.sizes("kernel_dilation", kernel_dilation, ndim)
         _arguments.check_options(
             use_bias=use_bias,
@@ -146,7 +147,7 @@ class ConvTranspose(nnx.ConvTranspose):
         self.convention: Convention = check_convention(convention)
         self.method = check_method(method)
         self.feature_group_count = groups
-        self.output_padding = _arguments.output_paddings(output_padding, strides, kernel_dilation, padding, ndim)
+        self.output_padding = _paddings.output_paddings(output_padding, strides, kernel_dilation, padding, ndim)
         self.conv_general_dilated = conv_general_dilated
         super().__init__(
             in_features,
@@ -244,9 +245,9 @@ class ConvTranspose(nnx.ConvTranspose):
         """Return how many zeros stand around the dilated input."""
         ndim = len(self.kernel_size)
         window = [dilated(taps, d) for taps, d in zip(self.kernel_size, dilation, strict=True)]
-        padding = "VALID" if self.padding == "CIRCULAR" else _arguments.transposed_padding(self.padding, ndim)
+        padding = "VALID" if self.padding == "CIRCULAR" else _paddings.transposed_padding(self.padding, ndim)
         pads = transposed_pads(padding, window, strides, False)
-        more = _arguments.output_paddings(self.output_padding, strides, dilation, self.padding, ndim)
+        more = _paddings.output_paddings(self.output_padding, strides, dilation, self.padding, ndim)
         return [(low, high + extra) for (low, high), extra in zip(pads, more, strict=True)]
 
 
