@@ -26,7 +26,7 @@ from tqdm import tqdm
 from experiments.speed import machine, problems, timing
 from jaxconv import _cost
 from jaxconv._algorithms import REGISTRY, Algorithm
-from jaxconv._primitive import bind
+from jaxconv._measure import convolve_stored, stored_shapes
 from jaxconv._spec import Problem
 
 # Half precision and integers take the constants of the float of the same speed class (see `jaxconv._cost`).
@@ -79,29 +79,6 @@ def _measure_problem(
         fn = jax.jit(functools.partial(convolve_stored, problem=problems.with_method(problem, algorithm.name)))
         samples.append(Sample(algorithm.name, problem, timing.seconds_a_call(fn, operands, budget)))
     return samples
-
-
-def _orders(problem: Problem) -> tuple[tuple[int, ...], ...]:
-    """Return the order of the canonical axes in which a caller of that layout holds x, w and y."""
-    spatial = tuple(range(3, 3 + problem.spec.ndim))
-    if problem.spec.layout == "channels_last":
-        return (1, *spatial, 0, 2), (*spatial, 2, 0, 1), (1, *spatial, 0, 2)
-    if problem.spec.layout == "batch_last":
-        return (2, *spatial, 0, 1), (2, *spatial, 0, 1), (*spatial, 1, 0, 2)
-    return ((0, 1, 2, *spatial),) * 3
-
-
-def stored_shapes(problem: Problem) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes in which a caller of the problem's layout holds x and w."""
-    shapes = (problem.x_shape, problem.w_shape)
-    return tuple(tuple(shape[a] for a in order) for shape, order in zip(shapes, _orders(problem), strict=False))
-
-
-def convolve_stored(x: jax.Array, w: jax.Array, problem: Problem) -> jax.Array:
-    """Convolve operands as a caller of the problem's layout holds them, to a result that is held likewise."""
-    x_order, w_order, y_order = _orders(problem)
-    x, w = x.transpose(np.argsort(x_order)), w.transpose(np.argsort(w_order))
-    return bind(x, w, problem.spec).transpose(y_order)
 
 
 def _data(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
