@@ -30,6 +30,7 @@ DILATED = Case("dilated", (40, 36), (3, 3), padding=4, rhs_dilation=4, n=2, c=4,
 # Every algorithm, on the first of these that it can run.
 CASES = (
     Case("image", (6, 5), (3, 2), padding=1, g=2, n=4),
+    Case("pointwise", (6, 5), (1, 1), n=4, c=16, o=2),
     Case("dense", (6, 5), (2, 2), n=4, c=16, o=2),
     Case("signal", (72,), (5,), padding=((0, 2),), n=4),
     Case("few-outputs", (16,), (13,), padding=1, n=4, c=2, o=2),

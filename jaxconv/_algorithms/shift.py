@@ -170,7 +170,7 @@ def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array
                     window = _windows.of_output(problem, item, layout, m).reshape(shape)
                     sums.append(_partial_sum(window * kernel, split))
         stacks = [jnp.stack(sums[first : first + STACK]) for first in range(0, len(sums), STACK)]
-        return lax.concatenate([jnp.sum(stack, axis=reduced) for stack in stacks], 0)
+        return lax.concatenate([jnp.sum(stack, axis=reduced, dtype=stack.dtype) for stack in stacks], 0)
 
     x, w = x.transpose(order), w.transpose(order)
     total = compute(x, w) if problem.outputs <= MAX_REPEATED_TERMS else once(compute, x, w)

@@ -83,6 +83,8 @@ def cost(problem: Problem) -> Cost:
             # Products with the zeros of a dilated input are mostly left out.
             f"{kind} products": products,
             f"{kind} idle": idle,
+            # Sums over all positions, such as the kernel gradient of a pointwise layer, are not its strength.
+            "single products": products * (problem.outputs == 1),
             "kernel": math.prod(problem.w_shape),
         }
     return Cost(
