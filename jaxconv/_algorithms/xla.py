@@ -56,16 +56,19 @@ def cost(problem: Problem) -> Cost:
     idle = products * max(FULL_WIDTH / problem.out_channels - 1, 0)
     # XLA on CPU has fast code for one and two spatial axes, slower code for three, and a naive loop for the rest.
     kind = "plane" if problem.spec.ndim < 3 else "volume"
-    if _looped(problem):
-        terms = {"looped convolutions": problem.groups, "looped products": products, "looped idle": idle}
-    elif problem.groups > 1 and not _unrolled(problem):
+    looped = _looped(problem)
+    if problem.groups > 1 and not (_unrolled(problem) or looped):
         terms = {
             f"grouped {kind} outputs": outputs * problem.out_channels,
             f"grouped {kind} products": problem.multiply_adds,
             # In float64 XLA multiplies every group's channels by the kernels of all groups.
             f"grouped {kind} expanded": problem.multiply_adds * problem.groups,
         }
-    elif problem.in_channels * problem.out_channels == 1 and sum(taps > 1 for taps in problem.kernel_shape) <= 1:
+    elif (
+        not looped
+        and problem.in_channels * problem.out_channels == 1
+        and sum(taps > 1 for taps in problem.kernel_shape) <= 1
+    ):
         terms = {
             "line outputs": outputs,
             "line pixels at edges": pixels * _edge_share(problem),
@@ -75,7 +78,7 @@ def cost(problem: Problem) -> Cost:
         if problem.spec.ndim > 3 or (problem.spec.ndim == 3 and max(problem.spec.rhs_dilation) > 1):
             kind = "other"
         terms = {
-            "convolutions": problem.groups,
+            "looped convolutions" if looped else "convolutions": problem.groups,
             f"{kind} outputs": outputs,
             f"{kind} pixels": pixels,
             f"{kind} pixels at edges": pixels * _edge_share(problem),
