@@ -56,6 +56,15 @@ def fft_error(problem: Problem, points: int) -> float:
     return unit_roundoff(problem.spec.out_dtype) * (6 * math.log2(max(points, 2)) + problem.in_channels)
 
 
+# The columns from which a matrix product runs at its full rate.
+_FULL_WIDTH = 16
+
+
+def idle(multiply_adds: float, columns: int) -> float:
+    """Return what a matrix product with fewer columns than fill a register leaves idle, in multiply-adds."""
+    return multiply_adds * max(_FULL_WIDTH / columns - 1, 0)
+
+
 @functools.cache
 def _constants(platform: str) -> dict[str, dict[str, dict[str, float]]] | None:
     """Read the constants that were measured on a platform; None if there are none."""

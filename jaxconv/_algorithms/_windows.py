@@ -23,11 +23,6 @@ class Layout:
         """The spatial axes."""
         return tuple(self.order.index(axis) for axis in range(3, len(self.order)))
 
-    @property
-    def group_batch_channel(self) -> tuple[int, int, int]:
-        """The other axes."""
-        return self.order.index(0), self.order.index(1), self.order.index(2)
-
     def undo(self, array: jax.Array) -> jax.Array:
         """Return an array of this layout in the canonical order."""
         return array.transpose(tuple(np.argsort(self.order).tolist()))
@@ -40,11 +35,6 @@ def padded_size(problem: Problem) -> int:
     for length, dilation, pads in zip(problem.input_shape, spec.lhs_dilation, spec.padding, strict=True):
         size *= dilated(length, dilation) + sum(pads)
     return size
-
-
-def padded(problem: Problem, x: jax.Array, layout: Layout) -> jax.Array:
-    """Dilate and pad the canonical input, in the layout."""
-    return pad(problem, x.transpose(layout.order), layout)
 
 
 def pad(problem: Problem, x: jax.Array, layout: Layout) -> jax.Array:

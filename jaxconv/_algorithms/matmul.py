@@ -37,15 +37,13 @@ from jax import numpy as jnp
 
 from jaxconv._algorithms import _windows
 from jaxconv._algorithms._once import MAX_REPEATED_TERMS, once
-from jaxconv._cost import Cost, direct_error
+from jaxconv._cost import Cost, direct_error, idle
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem, dilated
 
 MAX_TERMS = 64
 MAX_WINDOWS = 128
 MAX_OUTPUTS = 64
-# The columns from which a matrix product runs at its full rate.
-FULL_WIDTH = 16
 # Windows and products of more bytes are formed for some items of the batch at a time.
 CHUNK = 8 * 2**20
 
@@ -172,8 +170,7 @@ def cost(problem: Problem) -> Cost:
             f"{form} windows": windows,
             f"{form} results": products,
             f"{form} multiply_adds": multiply_adds,
-            # What a product with fewer columns than fill a register leaves idle.
-            f"{form} idle": multiply_adds * max(FULL_WIDTH / narrow - 1, 0),
+            f"{form} idle": idle(multiply_adds, narrow),
         },
     )
 

@@ -20,15 +20,13 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._cost import Cost, direct_error
+from jaxconv._cost import Cost, direct_error, idle
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, is_static
 
 # Up to this many groups are unrolled. More are looped over, one group at a time, if each has this much work.
 MAX_UNROLLED_GROUPS = 16
 MIN_LOOPED_MULTIPLY_ADDS = 1 << 18
-# The columns from which a matrix product runs at its full rate.
-FULL_WIDTH = 16
 
 
 def supports(problem: Problem) -> str | None:
@@ -52,8 +50,6 @@ def cost(problem: Problem) -> Cost:
     pixels = outputs * problem.taps
     patches = pixels * problem.in_channels
     products = problem.multiply_adds / math.prod(problem.spec.lhs_dilation)
-    # What a product with fewer columns than fill a register leaves idle.
-    idle = products * max(FULL_WIDTH / problem.out_channels - 1, 0)
     # XLA on CPU has fast code for one and two spatial axes, slower code for three, and a naive loop for the rest.
     kind = "plane" if problem.spec.ndim < 3 else "volume"
     looped = _looped(problem)
@@ -85,7 +81,7 @@ def cost(problem: Problem) -> Cost:
             f"{kind} patches": patches,
             # Products with the zeros of a dilated input are mostly left out.
             f"{kind} products": products,
-            f"{kind} idle": idle,
+            f"{kind} idle": idle(products, problem.out_channels),
             # Sums over all positions, such as the kernel gradient of a pointwise layer, are not its strength.
             "single products": products * (problem.outputs == 1),
             "kernel": math.prod(problem.w_shape),
