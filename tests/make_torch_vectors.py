@@ -59,6 +59,13 @@ LAYERS: dict[str, tuple[str, dict]] = {
         },
     ),
 }
+# Applied to (2, 4, 3, 5), or to that with the channels last. The parameters are drawn: torch starts with ones.
+NORMALISATIONS: dict[str, tuple[str, dict]] = {
+    "batch-norm": ("BatchNorm2d", {"num_features": 4}),
+    "group-norm": ("GroupNorm", {"num_groups": 2, "num_channels": 4, "eps": 1e-3}),
+    "instance-norm": ("InstanceNorm2d", {"num_features": 4, "affine": True}),
+    "layer-norm": ("LayerNorm", {"normalized_shape": 4, "bias": False}),
+}
 SHAPES = {1: (9,), 2: (6, 7), 3: (3, 5, 4)}
 
 
@@ -75,5 +82,23 @@ def compute(name: str) -> dict[str, np.ndarray]:
         return {**parameters, "x": x.numpy(), "y": layer(x).numpy()}
 
 
+def compute_normalisation(name: str) -> dict[str, np.ndarray]:
+    """Return the parameters, the input and the result of a normalisation that is not training, in float64."""
+    import torch
+
+    kind, options = NORMALISATIONS[name]
+    torch.manual_seed(100 + sorted(NORMALISATIONS).index(name))
+    layer = getattr(torch.nn, kind)(dtype=torch.float64, **options).eval()
+    with torch.no_grad():
+        state = layer.state_dict()
+        for key, value in state.items():
+            if value.ndim:
+                value.copy_(torch.rand(value.shape) + (key != "bias"))
+        x = torch.randn(2, 4, 3, 5, dtype=torch.float64)
+        y = layer(x.movedim(1, -1)).movedim(-1, 1) if kind == "LayerNorm" else layer(x)
+        return {**{key: value.numpy() for key, value in state.items()}, "x": x.numpy(), "y": y.numpy()}
+
+
 if __name__ == "__main__":
-    np.savez_compressed(FILE, **{f"{name}/{key}": value for name in LAYERS for key, value in compute(name).items()})
+    vectors = {name: compute(name) for name in LAYERS} | {name: compute_normalisation(name) for name in NORMALISATIONS}
+    np.savez_compressed(FILE, **{f"{name}/{key}": value for name in vectors for key, value in vectors[name].items()})

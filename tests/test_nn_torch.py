@@ -11,7 +11,7 @@ from flax import nnx
 
 from jaxconv import nn
 
-from .make_torch_vectors import FILE, LAYERS, compute
+from .make_torch_vectors import FILE, LAYERS, NORMALISATIONS, compute, compute_normalisation
 
 VECTORS = np.load(FILE)
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -52,16 +52,20 @@ def counterpart(name, flax=False, transpose_kernel=True, **convention):
     return module.Conv(4, options["out_channels"], padding=padding, feature_group_count=groups, **common)
 
 
+def vectors_of(name):
+    prefix = f"{name}/"
+    return {key.removeprefix(prefix): VECTORS[key] for key in VECTORS if key.startswith(prefix)}
+
+
 def check(layer, vectors):
-    state = {key: value for key, value in vectors.items() if key in ("weight", "bias")}
+    state = {key: value for key, value in vectors.items() if key not in ("x", "y")}
     y = nn.from_torch(state, layer)(jnp.moveaxis(vectors["x"], 1, -1))
     np.testing.assert_allclose(jnp.moveaxis(y, -1, 1), vectors["y"], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_vectors(name):
-    prefix = f"{name}/"
-    vectors = {key.removeprefix(prefix): VECTORS[key] for key in VECTORS if key.startswith(prefix)}
+    vectors = vectors_of(name)
     for convention in ("correlation", "convolution"):
         check(counterpart(name, convention=convention), vectors)
         if "transposed" in name:
@@ -70,6 +74,22 @@ def test_vectors(name):
         check(counterpart(name, flax=True), vectors)
     if HAS_TORCH:
         for key, value in compute(name).items():
+            np.testing.assert_allclose(value, vectors[key], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NORMALISATIONS)
+def test_normalisations(name):
+    common = {"param_dtype": jnp.float64, "rngs": nnx.Rngs(0)}
+    layers = {
+        "batch-norm": lambda: nnx.BatchNorm(4, use_running_average=True, **common),
+        "group-norm": lambda: nnx.GroupNorm(4, 2, epsilon=1e-3, **common),
+        "instance-norm": lambda: nnx.InstanceNorm(4, epsilon=1e-5, **common),
+        "layer-norm": lambda: nnx.LayerNorm(4, epsilon=1e-5, use_bias=False, **common),
+    }
+    vectors = vectors_of(name)
+    check(layers[name](), vectors)
+    if HAS_TORCH:
+        for key, value in compute_normalisation(name).items():
             np.testing.assert_allclose(value, vectors[key], rtol=1e-12, atol=1e-12)
 
 
@@ -109,6 +129,16 @@ def test_tree():
         np.testing.assert_array_equal(value[...], given[f"layers.1.{theirs}"].astype("float32"))
 
 
+def test_bfloat16():
+    """Which NumPy does not know."""
+    torch = pytest.importorskip("torch")
+    layer = nn.Conv(1, 2, 3, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    tensors = {"weight": torch.rand(2, 1, 3, dtype=torch.bfloat16), "bias": torch.rand(2, dtype=torch.bfloat16)}
+    kernel = nn.from_torch(tensors, layer).kernel[...]
+    assert kernel.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(kernel[:, 0].T.astype("float32"), tensors["weight"][:, 0].float().numpy())
+
+
 def test_rejections():
     given = state()
     with pytest.raises(ValueError, match=r"no 'head.bias', only 'head.weight', 'layers.0.bias'"):
@@ -119,7 +149,19 @@ def test_rejections():
         ValueError, match=r"'layers.0.weight' has shape \(1, 2, 2, 2\), but this Conv needs \(2, 1, 2, 2\)"
     ):
         nn.from_torch({**given, "layers.0.weight": np.zeros((1, 2, 2, 2))}, Model())
-    with pytest.raises(ValueError, match=r"LayerNorm at 'layers.1' has parameters of its own"):
+    with pytest.raises(ValueError, match=r"RMSNorm at 'layers.1' has parameters of its own, .*nnx.GroupNorm, nnx.Inst"):
+        nn.from_torch(given, Model(nnx.RMSNorm))
+    with pytest.raises(
+        ValueError, match=r"LayerNorm at 'layers.1' has no parameter for 'layers.1.running_mean', only 'weight', 'bias'"
+    ):
         nn.from_torch(given, Model(nnx.LayerNorm))
+    with pytest.raises(ValueError, match=r"Conv at 'the top' has no parameter for 'bias', only 'weight': make it with"):
+        nn.from_torch({"weight": np.zeros((1, 2, 3)), "bias": 0}, nn.Conv(2, 1, 3, use_bias=False, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=r"'weight' has shape \(4,\), but this GroupNorm needs \(6,\) there"):
+        nn.from_torch({"weight": np.ones(4), "bias": np.ones(4)}, nnx.GroupNorm(6, 2, rngs=nnx.Rngs(0)))
     with pytest.raises(TypeError, match=r"must be a flax.nnx.Module, got dict"):
         nn.from_torch(given, {})
+    with pytest.raises(TypeError, match=r"state_dict must be a mapping from names to arrays, got list"):
+        nn.from_torch([1], Model())
+    with pytest.raises(TypeError, match=r"the names in state_dict must be strings, got 1"):
+        nn.from_torch({1: 2}, Model())

@@ -1,15 +1,13 @@
 """Parameters of models of Keras and TensorFlow in modules of Flax."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from flax import nnx
-from jax import numpy as jnp
 
-from jaxconv._dtypes import is_complex
 from jaxconv.nn._depthwise import SeparableConv
-from jaxconv.nn._fixed import FixedFilter
+from jaxconv.nn._load import NORMALISATIONS, Slot, check_names, load
 
 M = TypeVar("M", bound=nnx.Module)
 
@@ -20,8 +18,8 @@ def from_keras(weights: Mapping[str, Any], module: M) -> M:
     A layer finds its parameters under its path in the module: ``self.layers[0]`` reads ``"layers/0/kernel"`` and
     ``"layers/0/bias"``. Rename keys beforehand where Keras' own paths differ. The layers are the convolutions of
     jaxconv and of Flax, transposed ones included, in either convention, `SeparableConv`, `flax.nnx.Linear`,
-    `flax.nnx.BatchNorm`, `flax.nnx.LayerNorm` and `flax.nnx.GroupNorm`. A layer that the module holds in several
-    places is read at the first.
+    `flax.nnx.BatchNorm`, `flax.nnx.GroupNorm`, `flax.nnx.InstanceNorm` and `flax.nnx.LayerNorm`. A layer that the
+    module holds in several places is read at the first.
 
     Parameters
     ----------
@@ -39,7 +37,7 @@ def from_keras(weights: Mapping[str, Any], module: M) -> M:
     Raises
     ------
     TypeError
-        If ``module`` is no `flax.nnx.Module`.
+        If ``module`` is no `flax.nnx.Module`, or ``weights`` no mapping from strings.
     ValueError
         If a parameter is missing, of the wrong shape or left over, or complex where the module's is real, or if a part
         of the module that is none of these layers has parameters of its own.
@@ -68,94 +66,50 @@ def from_keras(weights: Mapping[str, Any], module: M) -> M:
            [ 4.,  5.,  6.,  7.],
            [ 8.,  9., 10., 11.]], dtype=float32)
     """
-    if not isinstance(module, nnx.Module):
-        raise TypeError(f"module must be a flax.nnx.Module, got {type(module).__name__}")
-    copy = nnx.clone(module)
+    check_names("weights", weights)
     given = {name.removesuffix(":0"): value for name, value in weights.items()}
-    left, parts = set(given), list(nnx.iter_modules(copy))
-    separable = [part for _, part in parts if isinstance(part, SeparableConv)]  # one layer in Keras
-    inside = {id(layer) for part in separable for layer in (part.depthwise, part.pointwise)}
-    for path, part in parts:
-        for slot in _slots(part, path) if id(part) not in inside else ():
-            keys = ["/".join(map(str, (*path, name))) for name in slot.names]
-            key = next((key for key in keys if key in given), None)
-            if key is None:
-                names = ", ".join(map(repr, sorted(given)))
-                raise ValueError(f"the weights have no {' or '.join(map(repr, keys))}, only {names}")
-            value, variable = np.asarray(given[key]), getattr(slot.layer, slot.attribute)
-            variable[...] = jnp.asarray(_converted(value, variable, slot, key), variable.dtype)
-            left.discard(key)
-    if left:
-        raise ValueError(
-            f"the module has no layer for {', '.join(map(repr, sorted(left)))}: remove them from the weights, or "
-            "rename them by the paths of the layers"
-        )
-    return copy
+    return load(module, given, _slots, separator="/", source="weights")
 
 
-class _Slot(NamedTuple):
-    """A parameter of a layer, and the names that it may have in Keras."""
-
-    layer: Any
-    attribute: str
-    names: tuple[str, ...]
-
-
-def _slots(part: Any, path: tuple[Any, ...]) -> list[_Slot]:
-    """Return the parameters that a layer of Keras holds."""
-    if isinstance(part, FixedFilter):
-        return []
-    if isinstance(part, SeparableConv):
-        slots = [
-            _Slot(part.depthwise, "kernel", ("depthwise_kernel",)),
-            _Slot(part.pointwise, "kernel", ("pointwise_kernel",)),
-            _Slot(part.pointwise, "bias", ("bias",)),
+def _slots(part: Any, place: str) -> list[Slot] | None:
+    """Return the parameters that a layer of Keras holds, None for what is no layer there."""
+    if isinstance(part, SeparableConv):  # one layer in Keras
+        return [
+            _kernel(part.depthwise, place, "depthwise_kernel"),
+            _kernel(part.pointwise, place, "pointwise_kernel"),
+            Slot(part.pointwise, "bias", ("bias",)),
         ]
-    elif isinstance(part, nnx.Conv | nnx.ConvTranspose | nnx.Linear):
-        kernel = ("kernel", "depthwise_kernel") if getattr(part, "feature_group_count", 1) > 1 else ("kernel",)
-        slots = [_Slot(part, "kernel", kernel), _Slot(part, "bias", ("bias",))]
-    elif isinstance(part, nnx.BatchNorm | nnx.LayerNorm | nnx.GroupNorm):
-        slots = [_Slot(part, "scale", ("gamma",)), _Slot(part, "bias", ("beta",))]
+    if isinstance(part, nnx.Conv | nnx.ConvTranspose):
+        names = ("kernel", "depthwise_kernel") if getattr(part, "feature_group_count", 1) > 1 else ("kernel",)
+        return [_kernel(part, place, *names), Slot(part, "bias", ("bias",))]
+    if isinstance(part, nnx.Linear):
+        return [Slot(part, "kernel", ("kernel",)), Slot(part, "bias", ("bias",))]
+    if isinstance(part, NORMALISATIONS):
+        slots = [Slot(part, "scale", ("gamma",)), Slot(part, "bias", ("beta",))]
         if isinstance(part, nnx.BatchNorm):
-            slots += [_Slot(part, "mean", ("moving_mean",)), _Slot(part, "var", ("moving_variance",))]
-    elif any(isinstance(value, nnx.Param) for value in vars(part).values()):
-        place = "/".join(map(str, path)) or "the top"
-        raise ValueError(
-            f"the {type(part).__name__} at {place!r} has parameters of its own, and is no layer that can be read: "
-            "those are the convolutions, nnx.Linear, nnx.BatchNorm, nnx.LayerNorm and nnx.GroupNorm"
-        )
-    else:
-        return []
-    return [slot for slot in slots if getattr(slot.layer, slot.attribute) is not None]
+            slots += [Slot(part, "mean", ("moving_mean",)), Slot(part, "var", ("moving_variance",))]
+        return slots
+    return None
 
 
-def _converted(value: np.ndarray, variable: Any, slot: _Slot, key: str) -> np.ndarray:
-    """Return a parameter of Keras in the form of the layer's."""
-    layer, shape = slot.layer, tuple(variable.shape)
-    shapes, backwards, ndim = [shape], False, 0
-    if slot.attribute == "kernel" and isinstance(layer, nnx.Conv | nnx.ConvTranspose):
-        ndim = len(layer.kernel_size)
-        backwards = getattr(layer, "convention", "correlation") == "convolution"
-        groups = getattr(layer, "feature_group_count", 1)
-        if isinstance(layer, nnx.ConvTranspose):
-            if groups > 1:
-                raise ValueError(f"{key!r} is of a transposed layer with {groups} groups: Keras has no such layer")
-            if not layer.transpose_kernel:
-                shapes, backwards = [(*shape[:-2], shape[-1], shape[-2])], not backwards
-        elif groups == layer.in_features:
-            shapes.append((*shape[:-2], groups, shape[-1] // groups))
-    if value.shape not in shapes:
-        expected = " or ".join(map(str, dict.fromkeys(shapes)))
+def _kernel(layer: Any, place: str, *names: str) -> Slot:
+    shape = tuple(layer.kernel.shape)
+    *space, first, second = shape
+    groups = getattr(layer, "feature_group_count", 1)
+    transposed = isinstance(layer, nnx.ConvTranspose)
+    if transposed and groups > 1:
         raise ValueError(
-            f"{key!r} has shape {value.shape}, but this {type(layer).__name__} needs {expected} there, for a "
-            f"{slot.attribute} of shape {shape}"
+            f"the {type(layer).__name__} at {place or 'the top'!r} is a transposed layer with {groups} groups: Keras "
+            "has no such layer"
         )
-    if np.iscomplexobj(value) and not is_complex(variable.dtype):
-        raise ValueError(
-            f"{key!r} is {value.dtype}, but the {slot.attribute} of this {type(layer).__name__} is {variable.dtype}: "
-            f"make the layer with param_dtype={value.dtype}"
-        )
-    if isinstance(layer, nnx.ConvTranspose) and ndim and not layer.transpose_kernel:
-        value = value.swapaxes(-1, -2)
-    value = value.reshape(shape)
-    return np.flip(value, tuple(range(ndim))) if backwards else value
+    exchanged = transposed and not layer.transpose_kernel
+    backwards = exchanged != (getattr(layer, "convention", "correlation") == "convolution")
+
+    def convert(value: np.ndarray) -> np.ndarray:
+        value = value.swapaxes(-1, -2) if exchanged else value.reshape(shape)
+        return np.flip(value, tuple(range(len(space)))) if backwards else value
+
+    shapes = ((*space, second, first) if exchanged else shape,)
+    if not transposed and 1 < groups == layer.in_features:  # depthwise
+        shapes += ((*space, groups, second // groups),)
+    return Slot(layer, "kernel", names, shapes, convert)
