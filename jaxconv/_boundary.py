@@ -19,7 +19,6 @@ An axis of one sample, which has nothing to mirror, repeats it. (For interpolati
 is another, with period n - 1.)
 """
 
-import difflib
 from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
@@ -30,6 +29,7 @@ from jax import numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxconv._spec import is_static
+from jaxconv._text import perhaps
 
 Boundary: TypeAlias = Literal[
     "constant", "nearest", "reflect", "mirror", "wrap", "grid-constant", "grid-mirror", "grid-wrap"
@@ -87,10 +87,9 @@ def _canonical(name: str) -> Boundary:
     if name in SYNONYMS:
         return SYNONYMS[name]
     known = (*BOUNDARIES, *SYNONYMS)
-    remedy = _ELSEWHERE.get(name) or next(iter(difflib.get_close_matches(name.lower(), known, 1)), None)
-    if name == "REFLECT":  # Flax's padding of that name, which does not repeat the edge
-        remedy = "mirror"
-    hint = "" if remedy is None else f", perhaps {remedy!r}"
+    # Flax's padding "REFLECT" does not repeat the edge.
+    remedy = "mirror" if name == "REFLECT" else _ELSEWHERE.get(name)
+    hint = f", perhaps {remedy!r}" if remedy else perhaps(name, known)
     raise ValueError(f"unknown boundary {name!r}: choose one of {', '.join(map(repr, known))}{hint}")
 
 

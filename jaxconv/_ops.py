@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxconv._plan import check_method, check_supported
 from jaxconv._primitive import bind
 from jaxconv._spec import CONVENTIONS, Convention, ConvSpec, Method, Problem
+from jaxconv._text import perhaps
 
 
 def conv(
@@ -105,7 +106,8 @@ def check_convention(convention: Any) -> Convention:
         If it is not.
     """
     if convention not in CONVENTIONS:
-        raise ValueError(f"unknown convention {convention!r}: choose one of {', '.join(map(repr, CONVENTIONS))}")
+        hint = perhaps(convention, CONVENTIONS) if isinstance(convention, str) else ""
+        raise ValueError(f"unknown convention {convention!r}: choose one of {', '.join(map(repr, CONVENTIONS))}{hint}")
     return convention
 
 

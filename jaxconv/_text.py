@@ -1,6 +1,7 @@
 """How convolutions, times and tables are printed."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 from jaxconv._spec import Problem
 
@@ -35,6 +36,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], chosen: str, not
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         lines.append(f"   {mark} {'  '.join(cells)}{f'   {note}' if note else ''}".rstrip())
     return lines
+
+
+def perhaps(name: str, known: Iterable[str]) -> str:
+    """Return how a message about an unknown name ends: with the known one that it resembles most, if any."""
+    similar = {other.lower(): other for other in known}
+    nearest = difflib.get_close_matches(name.lower(), similar, 1)
+    return f", perhaps {similar[nearest[0]]!r}" if nearest else ""
 
 
 def duration(seconds: float) -> str:

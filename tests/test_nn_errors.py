@@ -44,6 +44,8 @@ COMMON = [
     ({"use_bias": "no"}, TypeError, r"use_bias must be True or False, got 'no'"),
     ({"dtype": "float31"}, TypeError, r"dtype must be a dtype, such as jax.numpy.float32, got 'float31'"),
     ({"dtype": jnp.int32}, TypeError, r"dtype must be real or complex floating point, .*got int32"),
+    ({"padding": "same_low"}, ValueError, r"'same_low'.*\(low, high\), perhaps 'SAME"),
+    ({"param_dtype": int}, TypeError, r"param_dtype must be real or complex floating point, .*got int64"),
     ({"param_dtype": None}, TypeError, r"param_dtype must be a dtype, such as jax.numpy.float32, got None"),
     ({"preferred_element_type": "f"}, None, None),
     ({"preferred_element_type": "real"}, TypeError, r"preferred_element_type must be a dtype, .*got 'real'"),
@@ -54,6 +56,7 @@ COMMON = [
     ({"rngs": 0}, TypeError, r"rngs must be random keys of Flax, such as flax.nnx.Rngs\(0\), got 0"),
     ({"rngs": nnx.Rngs(dropout=0)}, ValueError, r"rngs has neither a stream 'params' nor a default one"),
     ({"convention": "conv"}, ValueError, r"unknown convention 'conv': choose one of 'correlation', 'convolution'"),
+    ({"convention": "Convolution"}, ValueError, r"'convolution', perhaps 'convolution'$"),
     ({"method": "fast"}, ValueError, r"unknown method 'fast': choose one of 'auto', 'direct'"),
 ]
 
@@ -128,6 +131,7 @@ def test_arguments_of_one_layer(layer: str, options: Any, error: type[Exception]
     ("make", "error", "message"),
     [
         (lambda: nn.FixedFilter(2.0), ValueError, r"an axis for each spatial axis, none empty, got shape \(\)"),
+        (lambda: nn.FixedFilter(None), TypeError, r"the kernel must be an array, got one of type NoneType"),
         (lambda: nn.FixedFilter(np.ones((3, 0))), ValueError, r"none empty, got shape \(3, 0\)"),
         (
             lambda: nn.FixedFilter(np.ones(3), use_bias=True),
@@ -163,8 +167,14 @@ def test_inputs(layer: str) -> None:
             with pytest.raises(ValueError, match=message):
                 call(jnp.zeros(shape))
     assert module(np.ones((3, 3, 4)).tolist()).shape == module(np.ones((3, 3, 4))).shape
-    with pytest.raises(TypeError, match="the input must be an array, got one of type NoneType"):
-        module(None)
+    for value, message in (
+        (None, r"the input must be an array, got one of type NoneType"),
+        (jax.ShapeDtypeStruct((3, 3, 4), "float32"), r"the input must be an array, got one of type ShapeDtypeStruct"),
+        (np.full((3, 3, 4), "1"), r"the input must be an array of numbers, got one of dtype <U1, shape \(3, 3, 4\)"),
+        (jax.random.split(jax.random.key(0), (3, 3, 4)), r"must be an array of numbers, got one of dtype key<fry>"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            module(value)
 
 
 def test_numpy_integers_and_arrays_are_sizes() -> None:

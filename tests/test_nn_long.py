@@ -315,6 +315,7 @@ def test_parameters_and_metadata() -> None:
         (lambda **o: nn.HyenaFilter(2, 0, **o), ValueError, r"length must be positive, got 0"),
         (lambda **o: nn.HyenaFilter(2, 4, embedding=4, **o), ValueError, r"embedding must be odd and at least 3"),
         (lambda **o: nn.HyenaFilter(2, 4, depth=0, **o), ValueError, r"depth must be positive, got 0"),
+        (lambda **o: nn.HyenaFilter(2, 4, fast_decay=1j, **o), TypeError, r"fast_decay must be a real number, got 1j"),
         (lambda **o: nn.HyenaFilter(2, 4, target=1, **o), ValueError, r"target must lie between 0 and 1, got 1"),
         (lambda **o: nn.HyenaFilter(2, 4, fast_decay=0, **o), ValueError, r"fast_decay must be positive"),
     ],
@@ -338,3 +339,6 @@ def test_long_conv_rejects_inputs() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             call()
+    nothing = nn.LongConv(2, implicit_filter=lambda length: None, **MADE)
+    with pytest.raises(TypeError, match=r"what implicit_filter\(5\) returned must be an array, got one of type None"):
+        nothing(jnp.ones((5, 2)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -52,7 +53,8 @@ def normal(norm: Any, x: jax.Array) -> jax.Array:
 
 
 def unit(part: Any, x: jax.Array, stride: int = 1, groups: int = 1) -> jax.Array:
-    return normal(part.norm, conv(part.conv, x, stride, groups=groups))
+    y = conv(part.conv, x, stride, groups=groups)
+    return y if part.norm is None else normal(part.norm, y)
 
 
 def resnet(model: Any, x: jax.Array) -> jax.Array:
@@ -125,6 +127,31 @@ def test_plain_flax_is_the_same_network(name: str) -> None:
     jax.tree.map(np.testing.assert_array_equal, nnx.state(ours), nnx.state(flax))
     assert not any(isinstance(part, nn.Conv | nn.ConvTranspose) for _, part in nnx.iter_modules(flax))
     assert_close(*quick_jit(lambda x: (ours(x), flax(x)))(values(RGB, jnp.float32)), 1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_normalisation(name: str) -> None:
+    """The convolutions have a bias in its place, with plain Flax as well."""
+    model, flax = build(name, norm=None), build(name, norm=None, conv=nnx.Conv)
+    assert not any(isinstance(part, nnx.GroupNorm) for _, part in nnx.iter_modules(model))
+    x = values(RGB)
+    assert_close(*quick_jit(lambda x: ((model(x), flax(x)), (DEFINITIONS[name](model, x),) * 2))(x), 1e-9)
+
+
+def test_other_normalisations() -> None:
+    """Of Flax: one that keeps statistics, which the model then holds, and group normalisation spelt out."""
+    model = nn.ResNet(3, 4, widths=(8,), norm=nnx.BatchNorm, rngs=nnx.Rngs(0))
+    x = values(RGB, jnp.float32)
+    training = model(x)
+    model.eval()
+    means = [part.mean for _, part in nnx.iter_modules(model) if isinstance(part, nnx.BatchNorm)]
+    assert len(means) == 3
+    assert all((mean[...] != 0).any() for mean in means)
+    assert not np.allclose(model(x), training)
+    group = functools.partial(nnx.GroupNorm, num_groups=1)
+    ours, spelt = (nn.UNet(1, 1, widths=(8, 8), rngs=nnx.Rngs(0), **more) for more in ({}, {"norm": group}))
+    x = values((1, 3, 4, 1), jnp.float32)
+    np.testing.assert_array_equal(ours(x), spelt(x))
 
 
 def test_published_size() -> None:
@@ -203,14 +230,19 @@ def test_smallest_images() -> None:
 @pytest.mark.parametrize(
     ("cls", "options", "error", "message"),
     [
-        (nn.ResNet, {"widths": ()}, ValueError, r"widths is empty: give the number of features of at least one stage"),
+        (nn.ResNet, {"widths": ()}, ValueError, r"widths is empty: give one integer for each stage, such as \(16, 32"),
+        (nn.ResNet, {"kernel_size": ()}, ValueError, r"kernel_size is empty: give one integer for each spatial axis"),
+        (nn.ResNet, {"norm": "batch"}, TypeError, r"norm must be the class of a layer such .*or None: got 'batch'"),
+        (nn.MobileNet, {"conv": "depthwise"}, TypeError, r"conv must be the class of a layer, such as flax.nnx.Conv"),
         (nn.ResNet, {"blocks": (1, 2)}, ValueError, r"blocks=\(1, 2\) has 2 entries, but there are 3 stages"),
         (nn.ResNet, {"blocks": 0}, ValueError, r"blocks must be positive, got 0"),
         (nn.MobileNet, {"blocks": (1, 2.0, 1)}, TypeError, r"blocks\[1\] must be an integer, got 2.0"),
-        (nn.MobileNet, {"widths": 8}, TypeError, r"widths must be a sequence of integers, got 8"),
+        (nn.MobileNet, {"widths": 8}, TypeError, r"widths must be a sequence of integers, one for each stage, .*got 8"),
         (nn.MobileNet, {"convention": "flip"}, ValueError, r"unknown convention 'flip'"),
         (nn.UNet, {"residual": True}, ValueError, r"in_features=3 and out_features=4 differ"),
-        (nn.UNet, {"widths": ()}, ValueError, r"widths is empty: give the number of features of at least one level"),
+        (nn.UNet, {"widths": ()}, ValueError, r"widths is empty: give one integer for each level, such as \(16, 32"),
+        (nn.UNet, {"residual": 1}, TypeError, r"residual must be True or False, got 1"),
+        (nn.UNet, {"dtype": int}, TypeError, r"dtype must be real or complex floating point, .*got int64"),
         (nn.UNet, {"method": "fast"}, ValueError, r"unknown method 'fast'"),
     ],
 )

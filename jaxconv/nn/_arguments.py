@@ -10,6 +10,16 @@ import numpy as np
 from flax import nnx
 from jax import numpy as jnp
 
+DEFAULT_KERNEL_INIT = nnx.initializers.lecun_normal()
+DEFAULT_BIAS_INIT = nnx.initializers.zeros_init()
+
+_FUNCTIONS = {
+    "promote_dtype": "a function",
+    "conv_general_dilated": "a function",
+    "conv": "the class of a layer, such as flax.nnx.Conv",
+    "conv_transpose": "the class of a layer, such as flax.nnx.ConvTranspose",
+}
+
 Sizes: TypeAlias = int | Sequence[int] | None
 
 
@@ -42,6 +52,20 @@ def number(name: str, value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def real(name: str, value: Any) -> Any:
+    """Return a real number as one of Python's.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    value = number(name, value)
+    if isinstance(value, complex):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
+    return value
+
+
 def positive(name: str, value: object) -> int:
     """Return a positive integer.
 
@@ -58,19 +82,21 @@ def positive(name: str, value: object) -> int:
     return number
 
 
-def positives(name: str, values: object) -> tuple[int, ...]:
-    """Return a sequence of positive integers as a tuple.
+def positives(name: str, values: object, each_of: str = "spatial axis") -> tuple[int, ...]:
+    """Return a sequence of positive integers, one for each of what the message names, as a tuple.
 
     Raises
     ------
     TypeError
         If it is no sequence of integers.
     ValueError
-        If one is not positive.
+        If one is not positive, or there is none.
     """
     values = listed(values)
     if isinstance(values, str) or not isinstance(values, Sequence):
-        raise TypeError(f"{name} must be a sequence of integers, got {values!r}")
+        raise TypeError(f"{name} must be a sequence of integers, one for each {each_of}, got {values!r}")
+    if not values:
+        raise ValueError(f"{name} is empty: give one integer for each {each_of}")
     return tuple(positive(f"{name}[{i}]", value) for i, value in enumerate(values))
 
 
@@ -92,9 +118,7 @@ def kernel_sizes(value: object) -> tuple[int, ...]:
             raise TypeError(
                 f"kernel_size must be an integer or a sequence of integers, one per spatial axis, got {value!r}"
             ) from None
-    if not value:
-        raise ValueError("kernel_size is empty: give one integer per spatial axis, or use flax.nnx.Linear for none")
-    return positives("kernel_size", value)
+    return positives("kernel_size", value, "spatial axis, or use flax.nnx.Linear for none")
 
 
 def features(in_features: object, out_features: object, feature_group_count: object) -> tuple[int, int, int]:
@@ -131,11 +155,14 @@ def check_options(**options: Any) -> None:
         If ``rngs`` has no keys for parameters.
     """
     for name, value in options.items():
-        if name.endswith("_init") or name in ("promote_dtype", "conv_general_dilated"):
+        if name.endswith("_init") or name in _FUNCTIONS:
             if not callable(value):
-                what = "an initialiser, a function (key, shape, dtype)" if name.endswith("_init") else "a function"
+                what = _FUNCTIONS.get(name, "an initialiser, a function (key, shape, dtype)")
                 raise TypeError(f"{name} must be {what}, got {value!r}")
-        elif name.startswith("use_") or name == "transpose_kernel":
+        elif name == "norm":
+            if value is not None and not callable(value):
+                raise TypeError(f"norm must be the class of a layer such as flax.nnx.LayerNorm, or None: got {value!r}")
+        elif name.startswith("use_") or name in ("transpose_kernel", "residual"):
             if not isinstance(value, bool | np.bool_):
                 raise TypeError(f"{name} must be True or False, got {value!r}")
         elif name.endswith("_metadata"):
@@ -144,7 +171,9 @@ def check_options(**options: Any) -> None:
         elif name == "rngs":
             _check_rngs(value)
         elif value is not None or name == "param_dtype":
-            _check_dtype(name, value)
+            # No initialiser of Flax draws integers.
+            drawn = name == "param_dtype" and options.get("kernel_init", DEFAULT_KERNEL_INIT) is DEFAULT_KERNEL_INIT
+            _check_dtype(name, value, inexact=drawn or name == "dtype")
 
 
 def mask(value: Any, kernel_shape: tuple[int, ...], meaning: str, name: str = "mask") -> Any:
@@ -208,22 +237,36 @@ def each(value: Sizes, ndim: int) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, Sequence) else (1 if value is None else value,) * ndim
 
 
+def array(name: str, value: Any) -> Any:
+    """Return an array of JAX or NumPy as it is, and all else as one of JAX.
+
+    Raises
+    ------
+    TypeError
+        If it is no array of numbers.
+    """
+    if not isinstance(value, jax.Array | np.ndarray):
+        try:
+            value = jnp.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} must be an array, got one of type {type(value).__name__}") from error
+    if not (jnp.issubdtype(value.dtype, np.number) or value.dtype == np.bool_):
+        raise TypeError(f"{name} must be an array of numbers, got one of dtype {value.dtype}, shape {value.shape}")
+    return value
+
+
 def inputs(value: Any, kernel_size: tuple[int, ...] | None, in_features: int | None, ndim: int = 0) -> Any:
     """Return the input of a layer, ``(*batch, *spatial, features)``, as an array.
 
     Raises
     ------
     TypeError
-        If it is no array.
+        If it is no array of numbers.
     ValueError
         If it has fewer axes than a kernel of ``kernel_size`` (None for one of ``ndim`` axes) needs, or not
         ``in_features`` features (None for any number).
     """
-    if not hasattr(value, "shape"):
-        try:
-            value = jnp.asarray(value)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"the input must be an array, got one of type {type(value).__name__}") from error
+    value = array("the input", value)
     shape, ndim = tuple(value.shape), ndim if kernel_size is None else len(kernel_size)
     if len(shape) < ndim + 1:
         layer = "the layer" if kernel_size is None else f"a layer with kernel_size={kernel_size}"
@@ -254,15 +297,15 @@ def _check_rngs(rngs: Any) -> None:
         )
 
 
-def _check_dtype(name: str, value: Any) -> None:
+def _check_dtype(name: str, value: Any, inexact: bool) -> None:
     try:
         dtype = None if value is None else jnp.dtype(value)  # to NumPy None is float64
     except TypeError:
         dtype = None
     if dtype is None:
         raise TypeError(f"{name} must be a dtype, such as jax.numpy.float32, got {value!r}")
-    if name == "dtype" and not jnp.issubdtype(dtype, jnp.inexact):
-        raise TypeError(f"dtype must be real or complex floating point, such as jax.numpy.float32, got {dtype}")
+    if inexact and not jnp.issubdtype(dtype, jnp.inexact):
+        raise TypeError(f"{name} must be real or complex floating point, such as jax.numpy.float32, got {dtype}")
 
 
 def check_length(name: str, values: Sequence, ndim: int) -> None:

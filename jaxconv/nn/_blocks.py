@@ -9,27 +9,26 @@ from flax import nnx
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxconv._spec import Convention, Method
 from jaxconv.nn import _arguments
 
 GROUP = 8
 
 
-def given(convention: Convention, method: Method) -> dict[str, Any]:
-    """Return those that are not the defaults, so that Flax's layers, which know neither, can stand in for ours."""
-    choices = {"convention": (convention, "correlation"), "method": (method, "direct")}
-    return {name: value for name, (value, default) in choices.items() if value != default}
-
-
-class ConvNorm(nnx.Module):
-    """Convolution without a bias, then a normalisation of each image by itself.
+def group_norm(num_features: int, **options: Any) -> nnx.Module:
+    """Return the models' own normalisation, which treats each image by itself.
 
     Mean and variance are taken over all pixels of groups of 8 features, or of all features where 8 does not divide
     their number (Wu and He, "Group normalization", 2018). Unlike batch normalisation it does the same in training as
     afterwards, keeps no statistics that `scan` and `vmap` would have to carry, and does not let the images of a batch,
     or its shards, depend on each other.
+    """
+    return nnx.GroupNorm(num_features, num_features // GROUP if num_features % GROUP == 0 else 1, **options)
 
-    ``conv`` makes the convolution; it is given the other arguments.
+
+class ConvNorm(nnx.Module):
+    """Convolution, then a normalisation, or a bias in place of one.
+
+    ``conv`` and ``norm`` make the two; the convolution is given the other arguments.
     """
 
     def __init__(
@@ -38,19 +37,20 @@ class ConvNorm(nnx.Module):
         in_features: int,
         out_features: int,
         *args: Any,
+        norm: Callable[..., nnx.Module] | None,
         dtype: DTypeLike | None,
         param_dtype: DTypeLike,
         rngs: nnx.Rngs,
         **options: Any,
     ):
         common: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        self.conv = conv(in_features, out_features, *args, use_bias=False, **options, **common)
-        groups = out_features // GROUP if out_features % GROUP == 0 else 1
-        self.norm = nnx.GroupNorm(out_features, groups, **common)
+        self.conv = conv(in_features, out_features, *args, use_bias=norm is None, **options, **common)
+        self.norm = None if norm is None else norm(out_features, **common)
 
     def __call__(self, features: jax.Array) -> jax.Array:
         """Apply both to ``(batch, *spatial, in_features)``."""
-        return self.norm(self.conv(features))  # type: ignore[operator]
+        features = self.conv(features)  # type: ignore[operator]
+        return features if self.norm is None else self.norm(features)  # type: ignore[operator]
 
 
 def batched(images: jax.Array, kernel_size: tuple[int, ...], in_features: int) -> tuple[jax.Array, tuple[int, ...]]:

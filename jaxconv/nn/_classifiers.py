@@ -10,8 +10,8 @@ from jax.typing import DTypeLike
 
 from jaxconv._spec import Convention, Method
 from jaxconv.nn import _arguments, _blocks
-from jaxconv.nn._blocks import ConvNorm
-from jaxconv.nn._conv import Conv
+from jaxconv.nn._blocks import ConvNorm, group_norm
+from jaxconv.nn._conv import Conv, changed_choices
 
 
 class _Residual(nnx.Module):
@@ -73,14 +73,13 @@ class _StagedClassifier(nnx.Module):
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         conv: Callable[..., nnx.Module] = Conv,
+        norm: Callable[..., nnx.Module] | None = group_norm,
         rngs: nnx.Rngs,
     ):
         self.in_features = _arguments.positive("in_features", in_features)
         self.kernel_size = _arguments.positives("kernel_size", kernel_size)
         num_classes = _arguments.positive("num_classes", num_classes)
-        widths = _arguments.positives("widths", widths)
-        if not widths:
-            raise ValueError("widths is empty: give the number of features of at least one stage, such as (16, 32, 64)")
+        widths = _arguments.positives("widths", widths, "stage, such as (16, 32, 64)")
         if isinstance(blocks, Sequence):
             if len(blocks) != len(widths):
                 raise ValueError(
@@ -90,19 +89,18 @@ class _StagedClassifier(nnx.Module):
             blocks = _arguments.positives("blocks", blocks)
         else:
             blocks = (_arguments.positive("blocks", blocks),) * len(widths)
-        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        choices = _blocks.given(convention, method)
-        self.stem = ConvNorm(conv, self.in_features, widths[0], self.kernel_size, **choices, **options)
+        common: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        _arguments.check_options(conv=conv, norm=norm, **common)
+        options: dict[str, Any] = common | {"norm": norm} | changed_choices(convention, method)
+        self.stem = ConvNorm(conv, self.in_features, widths[0], self.kernel_size, **options)
         self.blocks = nnx.List([])
         before = widths[0]
         for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             for number in range(count):
                 stride = 2 if stage > 0 and number == 0 else 1
-                self.blocks.append(
-                    type(self).block(conv, before, width, self.kernel_size, stride, **choices, **options)
-                )
+                self.blocks.append(type(self).block(conv, before, width, self.kernel_size, stride, **options))
                 before = width
-        self.head = nnx.Linear(widths[-1], num_classes, **options)
+        self.head = nnx.Linear(widths[-1], num_classes, **common)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Return the logits of images.
@@ -136,9 +134,9 @@ class ResNet(_StagedClassifier):
     A first convolution at full resolution; then a stage for each of ``widths``, of which each but the first halves the
     resolution (rounded up) with a stride of 2; the mean over all pixels; a dense layer. A block adds to its input,
     or to a 1x1 convolution of it where the shape changes, what its two convolutions make of it. Each convolution is
-    followed by `flax.nnx.GroupNorm` over groups of 8 features (of all, where 8 does not divide their number), which
-    treats each image by itself and keeps no statistics, so that training is a plain function of the parameters, also
-    under `flax.nnx.vmap` over models and inside `jax.lax.scan`.
+    followed by a normalisation, by default by `flax.nnx.GroupNorm` over groups of 8 features (of all, where 8 does not
+    divide their number), which treats each image by itself and keeps no statistics, so that training is a plain
+    function of the parameters, also under `flax.nnx.vmap` over models and inside `jax.lax.scan`.
 
     With ``widths=(16, 32, 64)`` and ``blocks=3`` it is the ResNet-20 for small images of He, Zhang, Ren and Sun, "Deep
     residual learning for image recognition" (2016), but for the normalisation and the 1x1 convolutions; with
@@ -167,13 +165,18 @@ class ResNet(_StagedClassifier):
     conv
         What makes a convolution: `jaxconv.nn.Conv`, or for a network of plain Flax `flax.nnx.Conv`, which draws the
         same initial parameters. It is given ``convention`` and ``method`` where they are not the defaults.
+    norm
+        What makes the normalisation behind a convolution, such as `flax.nnx.LayerNorm`, `flax.nnx.BatchNorm` (which
+        keeps statistics) or ``functools.partial(flax.nnx.GroupNorm, num_groups=4)``; it is called as
+        ``norm(num_features, dtype=..., param_dtype=..., rngs=...)``. With None the convolutions have a bias in place
+        of one.
     rngs
         Random keys for the initial parameters.
 
     Raises
     ------
     TypeError
-        If a size is no integer.
+        If an argument is not of its type.
     ValueError
         If a size is not positive, or ``blocks`` does not fit ``widths``; when called, if the images have too few
         axes, another number of features or no pixel.
@@ -223,6 +226,11 @@ class MobileNet(_StagedClassifier):
     conv
         What makes a convolution: `jaxconv.nn.Conv`, or for a network of plain Flax `flax.nnx.Conv`, which draws the
         same initial parameters. It is given ``convention`` and ``method`` where they are not the defaults.
+    norm
+        What makes the normalisation behind a convolution, such as `flax.nnx.LayerNorm`, `flax.nnx.BatchNorm` (which
+        keeps statistics) or ``functools.partial(flax.nnx.GroupNorm, num_groups=4)``; it is called as
+        ``norm(num_features, dtype=..., param_dtype=..., rngs=...)``. With None the convolutions have a bias in place
+        of one.
     rngs
         Random keys for the initial parameters.
 

@@ -11,8 +11,8 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxconv._spec import Convention, Method
-from jaxconv.nn import _arguments, _blocks
-from jaxconv.nn._conv import Conv
+from jaxconv.nn import _arguments
+from jaxconv.nn._conv import Conv, changed_choices
 
 
 class CNN(nnx.Module):
@@ -20,7 +20,7 @@ class CNN(nnx.Module):
 
     One block for each of ``widths``, of a convolution with ``SAME`` padding, a rectifier and a maximum over 2x2
     pixels; then a dense layer on all that is left of the image. The filters are ``convs[i].kernel``, the dense layer
-    is ``head``.
+    is ``head``. There is no normalisation.
 
     Reversing every filter along its spatial axes and changing the convention gives a network that computes the same
     function: pixels keep their places, so that the head needs no change.
@@ -55,7 +55,7 @@ class CNN(nnx.Module):
     Raises
     ------
     TypeError
-        If a size is no integer.
+        If an argument is not of its type.
     ValueError
         If a size is not positive or the images are too small for so many blocks; when called, if the images have
         another size.
@@ -87,25 +87,25 @@ class CNN(nnx.Module):
         conv: Callable[..., nnx.Conv] = Conv,
         rngs: nnx.Rngs,
     ):
+        in_features = _arguments.positive("in_features", in_features)
         image_shape = _arguments.positives("image_shape", image_shape)
         kernel_size = _arguments.positives("kernel_size", kernel_size)
-        widths = _arguments.positives("widths", widths)
+        widths = _arguments.positives("widths", widths, "block, such as (16, 32)")
         num_classes = _arguments.positive("num_classes", num_classes)
         if len(image_shape) != len(kernel_size):
             raise ValueError(
                 f"image_shape={image_shape} and kernel_size={kernel_size} need one entry each for every spatial axis"
             )
-        if not widths:
-            raise ValueError("widths is empty: give the number of filters of at least one block, for example (16, 32)")
         if min(image_shape) < 2 ** len(widths):
             raise ValueError(
                 f"images of {image_shape} pixels cannot be halved by {len(widths)} blocks (widths={widths}): they need "
                 f"{2 ** len(widths)} pixels along each axis, or fewer widths"
             )
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        _arguments.check_options(conv=conv, **options)
         self.image_shape = image_shape
         self.convs = nnx.List(
-            conv(before, after, kernel_size, **options, **_blocks.given(convention, method))
+            conv(before, after, kernel_size, **options, **changed_choices(convention, method))
             for before, after in zip((in_features, *widths), widths, strict=False)
         )
         pixels = math.prod(size // 2 ** len(widths) for size in image_shape)
@@ -130,12 +130,12 @@ class CNN(nnx.Module):
             If the images have another shape.
         """
         ndim = len(self.image_shape)
-        if jnp.shape(images)[-ndim - 1 : -1] != self.image_shape:
+        features = _arguments.array("the images", images)
+        if features.shape[-ndim - 1 : -1] != self.image_shape:
             raise ValueError(
                 f"a network with image_shape={self.image_shape} needs images of shape (*batch, "
-                f"{', '.join(map(str, self.image_shape))}, features), got {jnp.shape(images)}"
+                f"{', '.join(map(str, self.image_shape))}, features), got {features.shape}"
             )
-        features = images
         for conv in self.convs:
             features = _halve(nnx.relu(conv(features)), ndim)
         batch, rest = features.shape[: -ndim - 1], features.shape[-ndim - 1 :]

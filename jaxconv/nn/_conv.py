@@ -20,11 +20,8 @@ from jaxconv._ops import check_convention
 from jaxconv._plan import check_method
 from jaxconv._spec import Convention, Method, dilated
 from jaxconv.nn import _arguments, _paddings
-from jaxconv.nn._arguments import Sizes
+from jaxconv.nn._arguments import DEFAULT_BIAS_INIT, DEFAULT_KERNEL_INIT, Sizes
 from jaxconv.nn._paddings import Padding
-
-DEFAULT_KERNEL_INIT = nnx.initializers.lecun_normal()
-DEFAULT_BIAS_INIT = nnx.initializers.zeros_init()
 
 
 class Conv(nnx.Conv):
@@ -169,19 +166,20 @@ class Conv(nnx.Conv):
                 f"padding={padding!r} has no meaning with input_dilation={input_dilation}: give an integer or a pair "
                 "(low, high) for each spatial axis, that is, numbers of zeros around the dilated input"
             )
-        _arguments.check_options(
-            use_bias=use_bias,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            kernel_init=kernel_init,
-            bias_init=bias_init,
-            conv_general_dilated=conv_general_dilated,
-            promote_dtype=promote_dtype,
-            preferred_element_type=preferred_element_type,
-            rngs=rngs,
-            kernel_metadata=kernel_metadata,
-            bias_metadata=bias_metadata,
-        )
+        options: dict[str, Any] = {
+            "use_bias": use_bias,
+            "dtype": dtype,
+            "param_dtype": param_dtype,
+            "kernel_init": kernel_init,
+            "bias_init": bias_init,
+            "conv_general_dilated": conv_general_dilated,
+            "promote_dtype": promote_dtype,
+            "preferred_element_type": preferred_element_type,
+            "rngs": rngs,
+            "kernel_metadata": kernel_metadata,
+            "bias_metadata": bias_metadata,
+        }
+        _arguments.check_options(**options)
         meaning = "(*kernel_size, in_features // feature_group_count, out_features)"
         mask = _arguments.mask(mask, (*kernel_size, in_features // groups, out_features), meaning)
         self.boundary = _paddings.boundary(boundary, cval, padding, input_dilation, ndim)
@@ -197,19 +195,9 @@ class Conv(nnx.Conv):
             input_dilation=input_dilation,
             kernel_dilation=_arguments.sizes("kernel_dilation", kernel_dilation, ndim),
             feature_group_count=groups,
-            use_bias=use_bias,
             mask=mask,
-            dtype=dtype,
-            param_dtype=param_dtype,
             precision=precision,
-            kernel_init=kernel_init,
-            bias_init=bias_init,
-            conv_general_dilated=conv_general_dilated,
-            promote_dtype=promote_dtype,
-            preferred_element_type=preferred_element_type,
-            rngs=rngs,
-            kernel_metadata=kernel_metadata,
-            bias_metadata=bias_metadata,
+            **options,
         )
         _arguments.check_parameter("kernel", self.kernel, self.kernel_shape)
         if self.bias is not None:
@@ -263,11 +251,16 @@ class Conv(nnx.Conv):
         return y.reshape(*batch, *y.shape[1:])
 
 
+def changed_choices(convention: Convention, method: Method) -> dict[str, Any]:
+    """Return those that are not the defaults, so that Flax's layers, which know neither, can stand in for ours."""
+    choices = {"convention": (convention, "correlation"), "method": (method, "direct")}
+    return {name: value for name, (value, default) in choices.items() if value != default}
+
+
 def with_choices(function: Callable[..., Any], convention: Convention, method: Method) -> Callable[..., Any]:
     """Return a function that convolves with those choices that are not its defaults."""
-    choices = {"convention": (convention, "correlation"), "method": (method, "direct")}
-    given = {name: value for name, (value, default) in choices.items() if value != default}
-    return functools.partial(function, **given) if given else function
+    choices = changed_choices(convention, method)
+    return functools.partial(function, **choices) if choices else function
 
 
 def _of_extended(

@@ -14,8 +14,8 @@ from jaxconv import lax
 from jaxconv._boundary import Boundary
 from jaxconv._spec import Convention, Method
 from jaxconv.nn import _arguments
-from jaxconv.nn._arguments import Sizes
-from jaxconv.nn._conv import DEFAULT_BIAS_INIT, DEFAULT_KERNEL_INIT, Conv
+from jaxconv.nn._arguments import DEFAULT_BIAS_INIT, DEFAULT_KERNEL_INIT, Sizes
+from jaxconv.nn._conv import Conv
 from jaxconv.nn._paddings import Padding
 
 

@@ -71,7 +71,7 @@ class FixedFilter(Conv):
             raise TypeError(
                 f"FixedFilter takes no {', '.join(unknown)}: it filters every feature with the kernel that it is given"
             )
-        kernel = jnp.asarray(kernel)
+        kernel = jnp.asarray(_arguments.array("the kernel", kernel))
         if kernel.ndim == 0 or kernel.size == 0:
             raise ValueError(f"the kernel needs an axis for each spatial axis, none empty, got shape {kernel.shape}")
         # Each feature is an image of its own to a convolution of one feature.

@@ -17,7 +17,7 @@ from jaxconv._ops import check_convention
 from jaxconv._plan import check_method
 from jaxconv._spec import Convention, Method, is_static
 from jaxconv.nn import _arguments
-from jaxconv.nn._conv import DEFAULT_KERNEL_INIT
+from jaxconv.nn._arguments import DEFAULT_KERNEL_INIT
 
 DEFAULT_SKIP_INIT = nnx.initializers.normal(1.0)
 
@@ -228,7 +228,8 @@ class LongConv(nnx.Module):
         if self.implicit_filter is not None:
             self._check_implicit()
             length = max(length, 1) if is_static(length) else length
-            kernel = jnp.asarray(self.implicit_filter(length))
+            kernel = self.implicit_filter(length)
+            kernel = jnp.asarray(_arguments.array(f"what implicit_filter({length}) returned", kernel))
             if kernel.shape != (length, self.in_features):
                 raise ValueError(
                     f"implicit_filter({length}) returned shape {kernel.shape}, but was asked for "
@@ -342,15 +343,15 @@ class HyenaFilter(nnx.Module):
             )
         width, depth = _arguments.positive("width", width), _arguments.positive("depth", depth)
         for name, value in (("fast_decay", fast_decay), ("slow_decay", slow_decay)):
-            if not _arguments.number(name, value) > 0:
+            if not _arguments.real(name, value) > 0:
                 raise ValueError(f"{name} must be positive, a fraction of the length, got {value}")
-        if not 0 < _arguments.number("target", target) < 1:
+        if not 0 < _arguments.real("target", target) < 1:
             raise ValueError(f"target must lie between 0 and 1, got {target}")
         _arguments.check_options(param_dtype=param_dtype, rngs=rngs)
         self.in_features, self.embedding = in_features, embedding
         self.fast_decay, self.slow_decay, self.target = fast_decay, slow_decay, target
-        self.shift = _arguments.number("shift", shift)
-        self.frequency = nnx.Param(jnp.full((width,), _arguments.number("frequency", frequency), param_dtype))
+        self.shift = _arguments.real("shift", shift)
+        self.frequency = nnx.Param(jnp.full((width,), _arguments.real("frequency", frequency), param_dtype))
         sizes = [embedding, *(width,) * depth]
         self.hidden = nnx.List(
             [nnx.Linear(n, m, param_dtype=param_dtype, rngs=rngs) for n, m in itertools.pairwise(sizes)]

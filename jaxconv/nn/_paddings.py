@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from jaxconv._boundary import Boundary, check_boundary
+from jaxconv._text import perhaps
 from jaxconv.nn._arguments import Sizes, check_length, each, integer, listed, number
 
 Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
@@ -39,7 +40,7 @@ def padding(value: Any, ndim: int) -> str | tuple[tuple[int, int], ...]:
         names = ", ".join(map(repr, LAX_PADDINGS + EXTENDED_PADDINGS))
         raise ValueError(
             f"unknown padding {value!r}: choose one of {names}, an integer, or for each spatial axis an integer or a "
-            "pair (low, high)"
+            f"pair (low, high){perhaps(value, LAX_PADDINGS + EXTENDED_PADDINGS)}"
         )
     value = listed(value)
     if not isinstance(value, Sequence):
@@ -69,7 +70,7 @@ def transposed_padding(value: Padding, ndim: int) -> str | tuple[tuple[int, int]
         names = ", ".join(map(repr, TRANSPOSED_PADDINGS))
         raise ValueError(
             f"padding {value!r} is unknown to transposed convolutions: choose one of {names}, an integer, or for each "
-            "spatial axis an integer or a pair (low, high)"
+            f"spatial axis an integer or a pair (low, high){perhaps(value, TRANSPOSED_PADDINGS)}"
         )
     return padding(value, ndim)
 

@@ -18,8 +18,8 @@ from jaxconv._ops import check_convention
 from jaxconv._plan import check_method
 from jaxconv._spec import Convention, Method, dilated, toggle
 from jaxconv.nn import _arguments, _paddings
-from jaxconv.nn._arguments import Sizes
-from jaxconv.nn._conv import DEFAULT_BIAS_INIT, DEFAULT_KERNEL_INIT, with_choices
+from jaxconv.nn._arguments import DEFAULT_BIAS_INIT, DEFAULT_KERNEL_INIT, Sizes
+from jaxconv.nn._conv import with_choices
 from jaxconv.nn._paddings import Padding
 
 
@@ -126,20 +126,19 @@ class ConvTranspose(nnx.ConvTranspose):
         strides = _arguments.sizes("strides", strides, ndim)
         padding = _paddings.transposed_padding(padding, ndim)
         kernel_dilation = _arguments.sizes("kernel_dilation", kernel_dilation, ndim)
-        _arguments.check_options(
-            use_bias=use_bias,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            kernel_init=kernel_init,
-            bias_init=bias_init,
-            transpose_kernel=transpose_kernel,
-            promote_dtype=promote_dtype,
-            preferred_element_type=preferred_element_type,
-            rngs=rngs,
-            kernel_metadata=kernel_metadata,
-            bias_metadata=bias_metadata,
-            conv_general_dilated=conv_general_dilated,
-        )
+        options: dict[str, Any] = {
+            "use_bias": use_bias,
+            "dtype": dtype,
+            "param_dtype": param_dtype,
+            "bias_init": bias_init,
+            "transpose_kernel": transpose_kernel,
+            "promote_dtype": promote_dtype,
+            "preferred_element_type": preferred_element_type,
+            "rngs": rngs,
+            "kernel_metadata": kernel_metadata,
+            "bias_metadata": bias_metadata,
+        }
+        _arguments.check_options(kernel_init=kernel_init, conv_general_dilated=conv_general_dilated, **options)
         names = ("out_features", "in_features") if transpose_kernel else ("in_features", "out_features")
         features = (out_features, in_features) if transpose_kernel else (in_features, out_features)
         kernel_shape = (*kernel_size, features[0] // groups, features[1])
@@ -156,20 +155,11 @@ class ConvTranspose(nnx.ConvTranspose):
             strides,
             padding=padding,
             kernel_dilation=kernel_dilation,
-            use_bias=use_bias,
             mask=mask,
-            dtype=dtype,
-            param_dtype=param_dtype,
             precision=precision,
             # Flax's layer knows no groups.
             kernel_init=lambda key, _, dtype: kernel_init(key, kernel_shape, dtype),
-            bias_init=bias_init,
-            transpose_kernel=transpose_kernel,
-            promote_dtype=promote_dtype,
-            preferred_element_type=preferred_element_type,
-            rngs=rngs,
-            kernel_metadata=kernel_metadata,
-            bias_metadata=bias_metadata,
+            **options,
         )
         self.kernel_shape = kernel_shape
         _arguments.check_parameter("kernel", self.kernel, kernel_shape)
@@ -201,7 +191,9 @@ class ConvTranspose(nnx.ConvTranspose):
         bias = None if self.bias is None else self.bias[...]
         inputs, kernel, bias = self.promote_dtype((inputs, kernel, bias), dtype=self.dtype)
 
-        strides, dilation = (_arguments.each(value, ndim) for value in (self.strides, self.kernel_dilation))
+        # Attributes may have been set.
+        strides = _arguments.each(_arguments.sizes("strides", self.strides, ndim), ndim)
+        dilation = _arguments.each(_arguments.sizes("kernel_dilation", self.kernel_dilation, ndim), ndim)
         last = (0, ndim + 1, *range(1, ndim + 1))  # where batch, features and space stand
         options = {} if self.preferred_element_type is None else {"preferred_element_type": self.preferred_element_type}
         function, kernel = self._adjoint(kernel) if self.transpose_kernel else (self._function(self.convention), kernel)

@@ -13,8 +13,8 @@ from jax.typing import DTypeLike
 from jaxconv._boundary import extend
 from jaxconv._spec import Convention, Method
 from jaxconv.nn import _arguments, _blocks
-from jaxconv.nn._blocks import ConvNorm
-from jaxconv.nn._conv import Conv
+from jaxconv.nn._blocks import ConvNorm, group_norm
+from jaxconv.nn._conv import Conv, changed_choices
 from jaxconv.nn._transpose import ConvTranspose
 
 
@@ -39,8 +39,9 @@ class UNet(nnx.Module):
     2x2 pixels with stride 2, whose result is put beside what the level had on the way down, and two convolutions of
     both. A 1x1 convolution at the end (Ronneberger, Fischer and Brox, "U-Net", 2015; strided convolutions in place of
     maxima as in Zhang et al., "Plug-and-play image restoration with deep denoiser prior", 2021). The two convolutions
-    of a level are each followed by `flax.nnx.GroupNorm` over groups of 8 features (of all, where 8 does not divide
-    their number), which treats each image by itself and keeps no statistics, and a rectifier.
+    of a level are each followed by a normalisation and a rectifier. By default that is `flax.nnx.GroupNorm` over groups
+    of 8 features (of all, where 8 does not divide their number), which treats each image by itself and keeps no
+    statistics.
 
     Parameters
     ----------
@@ -65,13 +66,18 @@ class UNet(nnx.Module):
         What makes the convolutions: `jaxconv.nn.Conv` and `jaxconv.nn.ConvTranspose`, or for a network of plain Flax
         those of `flax.nnx`, which draw the same initial parameters. They are given ``convention`` and ``method`` where
         they are not the defaults.
+    norm
+        What makes the normalisation behind a convolution, such as `flax.nnx.LayerNorm`, `flax.nnx.BatchNorm` (which
+        keeps statistics) or ``functools.partial(flax.nnx.GroupNorm, num_groups=4)``; it is called as
+        ``norm(num_features, dtype=..., param_dtype=..., rngs=...)``. With None the convolutions have a bias in place
+        of one.
     rngs
         Random keys for the initial parameters.
 
     Raises
     ------
     TypeError
-        If a size is no integer.
+        If an argument is not of its type.
     ValueError
         If a size is not positive, or ``residual`` is set though the images and the results have different numbers of
         channels; when called, if the images have too few axes, another number of features or no pixel.
@@ -108,24 +114,24 @@ class UNet(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         conv: Callable[..., nnx.Module] = Conv,
         conv_transpose: Callable[..., nnx.Module] = ConvTranspose,
+        norm: Callable[..., nnx.Module] | None = group_norm,
         rngs: nnx.Rngs,
     ):
         self.in_features = _arguments.positive("in_features", in_features)
         self.kernel_size = _arguments.positives("kernel_size", kernel_size)
-        self.residual = residual
         out_features = _arguments.positive("out_features", out_features)
-        widths = _arguments.positives("widths", widths)
-        if not widths:
-            raise ValueError("widths is empty: give the number of features of at least one level, such as (16, 32, 64)")
+        widths = _arguments.positives("widths", widths, "level, such as (16, 32, 64)")
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        _arguments.check_options(residual=residual, conv=conv, conv_transpose=conv_transpose, norm=norm, **options)
         if residual and in_features != out_features:
             raise ValueError(
                 f"residual=True adds the images to the results, but in_features={in_features} and "
                 f"out_features={out_features} differ"
             )
+        self.residual = residual
         ndim = len(self.kernel_size)
-        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        options |= _blocks.given(convention, method)
-        pair = functools.partial(_Pair, conv, kernel=self.kernel_size, **options)
+        options |= changed_choices(convention, method)
+        pair = functools.partial(_Pair, conv, kernel=self.kernel_size, norm=norm, **options)
         halves: dict[str, Any] = {"kernel_size": (2,) * ndim, "strides": (2,) * ndim, "padding": "VALID", **options}
         levels = list(itertools.pairwise(widths))
         inputs = (self.in_features, *widths[1:])
