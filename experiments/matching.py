@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
-import scipy.stats
 
 from experiments import matching_figures as figures
 from experiments import matching_lesson as lessons
 from experiments.core import Claim, Context, Outcome
 from experiments.matching_trials import DISTURBED, Trials, add_turned, disturb, draw_trials, strangers, window
+from experiments.statistics import Interval, share
 from jaxconv.signal import convolve, correlate
 
 FLOOR = 0.01  # least standard deviation that the normalised map divides by
@@ -152,17 +152,9 @@ def study(context: Context, count: int, objects: int, tick: Callable[[], object]
     return Findings(trials, noisy, disturbed, absent, turned, turned_places, theorem, lesson, pictures)
 
 
-def interval(hits: np.ndarray) -> tuple[float, float]:
-    """Return the exact 95% interval of the probability behind a row of yes and no."""
-    bounds = scipy.stats.binomtest(int(hits.sum()), hits.size).proportion_ci(0.95, method="exact")
-    return float(bounds.low), float(bounds.high)
-
-
-def bootstrap(values: np.ndarray, rng: np.random.Generator, draws: int = 1000) -> tuple[float, float]:
-    """Return the 95% percentile interval of the mean."""
-    means = values[rng.integers(values.size, size=(draws, values.size))].mean(-1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+def rate(hits: np.ndarray) -> Interval:
+    """Return the share of trials with its exact 95% interval."""
+    return share(hits, method="exact")
 
 
 def judge(found: Findings) -> tuple[Claim, ...]:
@@ -173,7 +165,7 @@ def judge(found: Findings) -> tuple[Claim, ...]:
     conditions = {
         f"noise {level}": result for level, result in found.noisy.items() if level <= MODERATE
     } | found.disturbed
-    hits = np.array([interval(result.found(places)[NORMALISED])[0] for result in conditions.values()])
+    hits = np.array([rate(result.found(places)[NORMALISED]).low for result in conditions.values()])
     chosen = zip(found.trials.scenes, clean.places[PLAIN], strict=True)
     brighter = np.array([window(scene, place).mean() for scene, place in chosen]) > found.trials.probes.mean((-2, -1))
     margins = [
@@ -181,17 +173,21 @@ def judge(found: Findings) -> tuple[Claim, ...]:
         for hits in (result.found(places) for result in found.noisy.values())
     ]
     bright, even = (found.absent.brightness[index] for index in (PLAIN, NORMALISED))
-    shares = f"of {count} trials, unfavourable end of the 95% interval"
+    end = "unfavourable end of the 95% interval"
     steps = found.lesson.cosines
     objects = [f"object {index + 1}" for index in range(steps.shape[-1])]
     operations = ["correlation", "convolution"]
     own = np.stack([steps[:, 0, 0], steps[:, 1, 1]], 1)
     other = np.stack([steps[:, 0, 1], steps[:, 1, 0]], 1)
 
-    def share(name: str, statement: str, hits: np.ndarray, comparison: str, threshold: float, control: bool) -> Claim:
-        bound = interval(hits)[0 if comparison == ">" else 1]
+    def on_share(
+        name: str, statement: str, hits: np.ndarray, comparison: str, threshold: float, control: bool
+    ) -> Claim:
+        bound = rate(hits).low if comparison == ">" else rate(hits).high
         detail = f"Measured: {hits.sum()} of {hits.size}."
-        return Claim(name, f"{statement} (share, {shares}).", bound, comparison, threshold, detail, control)
+        return Claim(
+            name, f"{statement} (share of {hits.size} trials, {end}).", bound, comparison, threshold, detail, control
+        )
 
     upright = clean.found(places)
     shuffled = clean.found(np.roll(places, 1, 0))[NORMALISED]
@@ -208,7 +204,7 @@ def judge(found: Findings) -> tuple[Claim, ...]:
         Claim.worst(
             "normalised-finds",
             f"The normalised map finds the probe under noise up to {MODERATE}, changes of brightness and decoys "
-            f"(share {shares}).",
+            f"(share of {count} trials, {end}).",
             hits,
             (list(conditions),),
             ">",
@@ -216,15 +212,17 @@ def judge(found: Findings) -> tuple[Claim, ...]:
         ),
         Claim.worst(
             "normalised-is-better",
-            "Under noise of every strength it finds more probes than the plain map (difference of the shares, less two "
-            "standard errors of the paired trials).",
+            "Under noise of every strength the normalised map finds more probes than the plain map (difference of the "
+            "shares, less two standard errors of the paired trials).",
             np.array(margins),
             ([f"noise {level}" for level in found.noisy],),
             ">",
             0.3,
         ),
-        share("plain-fails", "The plain map misses it, in the very scene it was cut from", missed, ">", 0.5, False),
-        share(
+        on_share(
+            "plain-fails", "The plain map misses the probe in the very scene it was cut from", missed, ">", 0.5, False
+        ),
+        on_share(
             "plain-is-drawn-to-light",
             "Where the plain map misses, it has chosen a brighter window than the probe’s",
             brighter[missed],
@@ -243,14 +241,14 @@ def judge(found: Findings) -> tuple[Claim, ...]:
         ),
         Claim(
             "normalised-does-not",
-            "The normalised map then chooses neither the brightest nor the darkest (distance of that mean from one "
-            "half).",
+            "There the normalised map chooses neither the brightest windows nor the darkest (distance of that mean "
+            "share from one half).",
             float(abs(even.mean() - 0.5) + 2 * even.std() / np.sqrt(count)),
             "<",
             0.2,
             f"Plus two standard errors; mean {even.mean():.3f}.",
         ),
-        share(
+        on_share(
             "convolution-finds-the-turned",
             "With the probe in the scene a second time, turned by 180°, convolution finds the turned one",
             found.turned.found(found.turned_places)[CONVOLVED],
@@ -258,9 +256,9 @@ def judge(found: Findings) -> tuple[Claim, ...]:
             0.9,
             False,
         ),
-        share(
+        on_share(
             "correlation-finds-the-upright",
-            "and correlation, in the same scenes, the upright one",
+            "With both in the scene, correlation finds the upright one",
             found.turned.found(places)[NORMALISED],
             ">",
             0.9,
@@ -275,15 +273,17 @@ def judge(found: Findings) -> tuple[Claim, ...]:
             ">",
             0.97,
         ),
-        share(
+        on_share(
             "convolution-unturned",
-            "Convolution with the unturned probe does not find it",
+            "With the probe in the scene once, upright, convolution does not find it",
             upright[CONVOLVED],
             "<",
             0.1,
             True,
         ),
-        share("chance", "Nor is it found where another trial had it", shuffled, "<", 0.05, True),
+        on_share(
+            "chance", "The normalised map’s maximum is not where another trial had the probe", shuffled, "<", 0.05, True
+        ),
         Claim(
             "absent-is-seen",
             "A high peak means that something is there: with a probe from another photograph the normalised map’s "
@@ -304,7 +304,7 @@ def judge(found: Findings) -> tuple[Claim, ...]:
         ),
         Claim.worst(
             "learned-from-nothing",
-            "And it was not there at the start (absolute cosine).",
+            "At the start no template was near what it was to learn (absolute cosine).",
             np.abs(own[0]),
             (operations, objects),
             "<",

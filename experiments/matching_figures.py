@@ -10,6 +10,7 @@ from experiments import matching
 from experiments.core import Figure, Panel, Table
 from experiments.figures import COLORS, Picture, chart, gray_png, png, signed_png, strip
 from experiments.matching_trials import PROBE
+from experiments.statistics import bootstrap
 
 if TYPE_CHECKING:
     from experiments.matching import Findings
@@ -42,7 +43,7 @@ def example(name: str, title: str, found: Findings) -> Panel:
             Picture(framed(scene, [(choice, CHOICE)]), "its maximum", f"{error} px off", pixelated=False),
         ]
     alt = f"A scene ({title}) with the probe framed, the three maps, and the window at the maximum of each."
-    return strip(name, alt, pictures, title=title, columns=7)
+    return strip(name, alt, pictures, title=title, columns=7, side=92, gap=12)
 
 
 def examples(found: Findings) -> Figure:
@@ -54,7 +55,7 @@ def examples(found: Findings) -> Figure:
         "maximum. Plain correlation follows the light. Subtracting the mean leaves it open to strong contrast. The "
         "normalised map has one peak.",
         tuple(example(name, title, found) for name, title in SHOWN),
-        width=640,
+        width=730,
     )
 
 
@@ -63,15 +64,15 @@ def noise(found: Findings, rng: np.random.Generator) -> Figure:
     alt = "Mean localisation error against noise: large for plain, smaller for zero-mean, near zero for normalised."
     with chart("error", alt, (4.4, 3.1)) as (axes, drawn):
         for index, (label, color, marker) in enumerate(STYLES):
-            errors = [result.errors(places)[index] for result in found.noisy.values()]
-            means = np.array([each.mean() for each in errors])
-            bounds = np.array([matching.bootstrap(each, rng) for each in errors]).T
-            reach = np.abs(bounds - means)
-            axes.errorbar(levels, means, reach, label=label, color=COLORS[color], marker=marker, capsize=3)
+            means, low, high = np.transpose(
+                [bootstrap(result.errors(places)[index], rng) for result in found.noisy.values()]
+            )
+            style = {"color": COLORS[color], "marker": marker, "capsize": 3}
+            axes.errorbar(levels, means, (means - low, high - means), label=label, **style)
         axes.set_xlabel("standard deviation of the noise (white is 1)")
         axes.set_ylabel("mean error (pixels)")
         axes.set_ylim(bottom=0)
-        axes.legend(loc="center right")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     return Figure(
         "noise",
         "Localisation error against noise",
@@ -89,13 +90,12 @@ def disturbances(found: Findings) -> Figure:
     with chart("found", alt, (5.2, 3.1)) as (axes, drawn):
         rows = np.arange(len(conditions))[::-1]
         for index, (label, color, marker) in enumerate(STYLES):
-            hits = [result.found(places)[index] for result in conditions.values()]
-            shares = np.array([each.mean() for each in hits])
-            bounds = np.array([matching.interval(each) for each in hits]).T
-            style = {"color": COLORS[color], "marker": marker, "capsize": 3, "linestyle": "none"}
-            axes.errorbar(
-                100 * shares, rows + 0.2 * (1 - index), xerr=100 * np.abs(bounds - shares), label=label, **style
+            shares, low, high = 100 * np.transpose(
+                [matching.rate(result.found(places)[index]) for result in conditions.values()]
             )
+            style = {"color": COLORS[color], "marker": marker, "capsize": 3, "linestyle": "none"}
+            heights = rows + 0.2 * (1 - index)
+            axes.errorbar(shares, heights, xerr=(shares - low, high - shares), label=label, **style)
         axes.set_yticks(rows, list(conditions))
         axes.set_xlim(-3, 103)
         axes.set_xlabel("probes found within one pixel (%)")
@@ -127,7 +127,7 @@ def turned(found: Findings) -> Panel:
             Picture(framed(scene, [(choice, CHOICE)]), "its maximum", which, pixelated=False),
         ]
     alt = "A scene that holds the probe upright and turned; correlation finds the first, convolution the second."
-    return strip("turned", alt, pictures, title="The probe upright, and turned by 180°")
+    return strip("turned", alt, pictures, title="The probe upright, and turned by 180°", side=92)
 
 
 def lessons(found: Findings) -> Panel:
@@ -194,10 +194,9 @@ def table(found: Findings) -> Table:
     for name, result in conditions.items():
         row = [name]
         for index in range(len(matching.MAPS)):
-            hits = result.found(places)[index]
-            low, high = matching.interval(hits)
+            share, low, high = (100 * number for number in matching.rate(result.found(places)[index]))
             row += [
-                f"{100 * hits.mean():.1f}% ({100 * low:.1f} to {100 * high:.1f})",
+                f"{share:.1f}% ({low:.1f} to {high:.1f})",
                 f"{result.errors(places)[index].mean():.1f}",
             ]
         rows.append(tuple(row))

@@ -1,8 +1,8 @@
-"""Statistics that several experiments need: tests of equivalence, intervals of shares."""
+"""Statistics of the experiments: tests of equivalence, intervals of shares and means."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -53,17 +53,30 @@ def paired(differences: np.ndarray, level: float = 0.05) -> Interval:
     return Interval(float(mean), float(mean - reach), float(mean + reach))
 
 
-def share(hits: np.ndarray, level: float = 0.05) -> Interval:
-    """Return the share of yes in a row of yes and no, with E. B. Wilson's interval of confidence 1 - `level`.
+def share(hits: np.ndarray, level: float = 0.05, method: Literal["wilson", "exact"] = "wilson") -> Interval:
+    """Return the share of yes in a row of yes and no, with an interval of confidence 1 - `level`.
 
-    "Probable inference, the law of succession, and statistical inference", Journal of the American Statistical
-    Association 22, 1927. Of an empty row nothing is known: the interval is all of [0, 1].
+    That of E. B. Wilson ("Probable inference, the law of succession, and statistical inference", Journal of the
+    American Statistical Association 22, 1927) errs with about that probability; the exact one (C. J. Clopper and E. S.
+    Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika 26, 1934)
+    with no more, and is wider. Of an empty row nothing is known: the interval is all of [0, 1].
     """
     hits = np.asarray(hits, bool)
     if not hits.size:
         return Interval(0.0, 0.0, 1.0)
-    bounds = scipy.stats.binomtest(int(hits.sum()), hits.size).proportion_ci(1 - level, method="wilson")
+    bounds = scipy.stats.binomtest(int(hits.sum()), hits.size).proportion_ci(1 - level, method=method)
     return Interval(float(hits.mean()), float(bounds.low), float(bounds.high))
+
+
+def bootstrap(values: np.ndarray, rng: np.random.Generator, level: float = 0.05, draws: int = 1000) -> Interval:
+    """Return the mean of independent values with its percentile interval of confidence 1 - `level`.
+
+    B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7, 1979.
+    """
+    values = np.asarray(values, float)
+    means = values[rng.integers(values.size, size=(draws, values.size))].mean(-1)
+    low, high = np.quantile(means, [level / 2, 1 - level / 2])
+    return Interval(float(values.mean()), float(low), float(high))
 
 
 def unpaired(first: np.ndarray, second: np.ndarray, level: float = 0.05) -> Interval:

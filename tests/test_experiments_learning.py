@@ -67,16 +67,6 @@ def test_found_means_within_one_pixel_on_either_axis():
     np.testing.assert_array_equal(result.found(np.full((4, 2), 5)), [[True, True, False, False]])
 
 
-def test_intervals_cover():
-    """Exact intervals hold the truth in at least 95% of samples, and are no wider than they should be."""
-    rng = np.random.default_rng(0)
-    bounds = np.array([matching.interval(rng.random(60) < 0.8) for _ in range(200)])
-    assert ((bounds[:, 0] <= 0.8) & (bounds[:, 1] >= 0.8)).mean() > 0.92
-    assert np.ptp(bounds, axis=1).max() < 0.3
-    low, high = matching.bootstrap(rng.standard_normal(400), rng)
-    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.25)
-
-
 @pytest.mark.x32
 def test_matching(tmp_path, monkeypatch):
     monkeypatch.setattr(matching_lesson, "STEPS", 20)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.statistics import Interval, holm, paired, unpaired
+from experiments.statistics import Interval, bootstrap, holm, paired, share, unpaired
 
 
 @pytest.mark.parametrize("shift", [-0.3, 0.0, 0.2])
@@ -77,6 +77,25 @@ def test_unpaired_takes_units_for_independent():
 def test_unpaired_refuses(second, message):
     with pytest.raises(ValueError, match=message):
         unpaired([0.1, 0.2], second)
+
+
+def test_exact_intervals_cover():
+    """They hold the truth in at least 95% of samples, and are no wider than they should be."""
+    rng = np.random.default_rng(0)
+    found = [share(rng.random(60) < 0.8, method="exact") for _ in range(200)]
+    assert np.mean([each.low <= 0.8 <= each.high for each in found]) > 0.92
+    assert max(each.high - each.low for each in found) < 0.3
+    # Of ten times yes, by hand: the probability p for which p^10 is half the level.
+    assert share(np.ones(10, bool), method="exact") == pytest.approx((1.0, 0.025**0.1, 1.0))
+
+
+def test_bootstrap_of_a_mean():
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(400)
+    found = bootstrap(values, rng)
+    assert found.estimate == values.mean()
+    assert found.low < found.estimate < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 / 20, rel=0.25)
 
 
 def test_holm_by_hand():
