@@ -90,7 +90,8 @@ def methods(dtype: str) -> dict[str, tuple[float, bool]]:
 
 def measure(exact: Exact, dtype: str, method: str, bound: float, is_transform: bool) -> Errors:
     """Compute the correlations at all dynamic ranges in one program, and compare."""
-    exponents = np.arange(0, digits(dtype) + BEYOND + 1, 2)
+    last = digits(dtype) + BEYOND
+    exponents = np.arange(last % 2, last + 1, 2)
     samples, factors = map(np.stack, zip(*(scales(int(exponent)) for exponent in exponents), strict=True))
     inputs = (samples[:, None] * exact.signals).astype(dtype)
     correlate = partial(signal.correlate, mode="valid", method=method)
