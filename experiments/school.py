@@ -21,7 +21,7 @@ WIDTHS = (16, 32)
 BATCH = 32
 BIAS = 0.05  # standard deviation of the first biases
 CHUNKS = 4
-RATES = {"SGD": 0.3, "momentum": 0.05, "Adam": 0.01, "Adafactor": 0.03, "Muon": 0.02}
+RATES = {"SGD": 0.5, "momentum": 0.1, "Adam": 0.01, "Adafactor": 0.05, "Muon": 0.02}
 EPS = 1e-4
 
 

@@ -47,8 +47,11 @@ Everything is trained under five optimisers (two in a quick run), from several s
 SGD, momentum and Adam treat the entries of a filter alike, so that they may as well be reversed. Adafactor keeps sums \
 over axes of a filter instead of a number for each entry, and Muon makes of a step an orthogonal matrix, with a row \
 for each tap of each input: reversal permutes the sums of the one and the rows of the other. optax’s defaults would do \
-neither with filters as small as these; controls show that here they do. (Shown on gradients of known singular values: \
-in training a filter that no digit of a batch excites has no gradient, and makes one of them zero.)
+neither with filters as small as these; controls show that here they do. The control on Muon was defined \
+anew twice. It was first to look at the smallest singular value of each step in training, which a filter that no \
+digit of a batch excites makes zero; then at the stable rank of these steps, whose threshold, half of the most that \
+it could be, is about what it is in the worst step, so that chance decided. It now looks at the step that Muon makes \
+of a gradient of known singular values.
 
 In float64 twins must agree to 1e-10 throughout. In float32 rounding is larger and the yardstick is the network \
 itself, started again from parameters that are each moved by one unit in the last place. For this the rectifier is \
@@ -60,6 +63,10 @@ medians.
 Two precautions keep exact ties out of the way. Biases start at random rather than at zero, since on a blank patch of \
 a digit a zero bias would put every rectifier exactly on its kink. And Adam’s ε is 1e-4, since with the usual 1e-8 a \
 gradient that is zero up to rounding makes a step of full size. Adafactor and Muon have the like.
+
+Rates and the number of steps were chosen in pilot runs at seeds from 100 on, once more after it was seen that with \
+the first choice (300 steps, smaller rates of SGD, momentum and Adafactor) the least accurate of fifteen networks fell \
+short of the accuracy that is claimed in three pilot runs of ten. The accuracy that is claimed stayed.
 
 """
     + shapes.METHOD
@@ -213,7 +220,7 @@ def judge(found: Findings) -> tuple[Claim, ...]:
         ),
         Claim.worst(
             "accuracy",
-            "And they have learned to read (accuracy on test digits).",
+            "All these networks have learned to read (accuracy on test digits).",
             np.stack([each.accuracy for each in everyone]),
             (["correlation", *names], seeds, optimizers),
             ">",
@@ -303,7 +310,7 @@ def run(context: Context) -> Outcome:
         optimizers=("momentum", "Muon") if context.quick else OPTIMIZERS,
         methods=("fft",) if context.quick else ("fft", "shift"),
         seeds=[int(context.rng(1, index).integers(2**31)) for index in range(1 if context.quick else 3)],
-        steps=300,
+        steps=300 if context.quick else 400,
         shape_steps=60,
         reruns=3,
         kinked=not context.quick,
