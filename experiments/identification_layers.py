@@ -218,7 +218,7 @@ def judge(found: Found) -> tuple[Claim, ...]:
         ),
         Claim.worst(
             "layers-not-the-other",
-            "And none of them comes near the other’s (relative distance).",
+            "None of these layers comes near the other convention’s kernel (relative distance).",
             gather(lambda courses: courses.wrong[-1][:-1]),
             (layers, CONVENTIONS, names[:-1], OPTIMIZERS),
             ">",
@@ -226,8 +226,8 @@ def judge(found: Found) -> tuple[Claim, ...]:
         ),
         Claim.worst(
             "layers-symmetric-kernels",
-            "There too, where the kernel is its own flip, what is learned is as near to the wrong way round (relative "
-            "distance).",
+            "In layers of these shapes too, a kernel that is its own flip is found in the wrong orientation as well "
+            "(relative distance).",
             gather(lambda courses: courses.wrong[-1][-1]),
             (layers, CONVENTIONS, OPTIMIZERS),
             "<",

@@ -51,7 +51,7 @@ QUESTIONS = (
         "Yes.",
         "In what they compute and in what they learn. An asymmetric filter tells them apart.",
         claims={
-            "identification": ("symmetric-kernels", "antisymmetric-kernels"),
+            "identification": ("symmetric-kernels", "antisymmetric-kernels", "layers-symmetric-kernels"),
             "algebra": ("even-signals",),
             "frobenius": ("symmetric-kernels",),
             "blur": (

@@ -137,7 +137,7 @@ def judge(found: dict[str, Pair], tolerance: float) -> tuple[Claim, ...]:
         ),
         Claim.worst(
             "shapes-flipped-filters",
-            "And filters that are each other’s flip after every step (relative difference).",
+            "After every step the filters of these twins are each other’s flip (relative difference).",
             np.stack([pair.twin.drift for pair in found.values()]),
             (names, layers, steps, seeds, OPTIMIZERS),
             "<",
@@ -145,7 +145,7 @@ def judge(found: dict[str, Pair], tolerance: float) -> tuple[Claim, ...]:
         ),
         Claim.worst(
             "shapes-unflipped-start",
-            "From unflipped filters, they differ at step 0 already (difference of losses, nats).",
+            "Started from unflipped filters, these networks differ at step 0 already (difference of losses, nats).",
             np.stack([pair.unflipped.gap[0] for pair in found.values()]),
             (names, seeds, OPTIMIZERS),
             ">",
@@ -154,7 +154,7 @@ def judge(found: dict[str, Pair], tolerance: float) -> tuple[Claim, ...]:
         ),
         Claim.worst(
             "shapes-filters-move",
-            "And training moves their filters (relative distance).",
+            "Training moves the filters of these networks (relative distance).",
             np.stack([pair.moved[:, -1] for pair in found.values()]),
             (names, layers, seeds, OPTIMIZERS),
             ">",
