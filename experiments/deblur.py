@@ -219,7 +219,7 @@ def judge(found: Findings) -> tuple[Claim, ...]:
             interval.farthest,
             "<",
             EQUIVALENT,
-            f"Difference {interval.estimate:+.4f}, from {interval.low:+.4f} to {interval.high:+.4f}.",
+            "Difference {}, from {} to {}.".format(*map(scientific, interval)),
         )
         for name, interval in intervals.items()
     ]
@@ -334,7 +334,7 @@ def judge(found: Findings) -> tuple[Claim, ...]:
             apart.nearest,
             ">",
             EQUIVALENT,
-            f"Difference {apart.estimate:+.4f}, from {apart.low:+.4f} to {apart.high:+.4f}.",
+            "Difference {}, from {} to {}.".format(*map(scientific, apart)),
             control=True,
         ),
     ]

@@ -31,7 +31,7 @@ def gallery(found: Findings) -> Figure:
         "first are used by correlation, their kernels as they stand: they sharpen in the wrong direction. Beneath, the "
         "PSNR of the whole test picture.",
         tuple(_restored(found, name, corner) for name, corner in SHOWN.items()),
-        width=560,
+        width=520,
     )
 
 
@@ -88,10 +88,11 @@ def filters(found: Findings) -> Figure:
     pictures = (
         Picture(signed_png(found.blur, limit), "blur"),
         Picture(signed_png(by["convolution"], limit), "by convolution"),
+        Picture(signed_png(flip(found.blur), limit), "blur, flipped"),
         Picture(signed_png(by["correlation"], limit), "by correlation"),
         Picture(signed_png(flip(by["correlation"]), limit), "… flipped", f"off by {scientific(gap)}"),
     )
-    alt = "The blur, the kernel that Richardson-Lucy took for it by convolution, by correlation, and that flipped."
+    alt = "The blur and the kernel that Richardson-Lucy took for it by convolution; both flipped, by correlation."
     panels.append(strip("kernels", alt, pictures, title="Kernels of Richardson–Lucy", side=105))
     return Figure(
         "filters",
@@ -99,9 +100,9 @@ def filters(found: Findings) -> Figure:
         "By the first pair of each (green positive, magenta negative; of a Wiener filter, half its largest value has "
         "the full colour). Beneath the flipped ones, their relative distance from those of the other convention. With "
         "the symmetric blur, the Wiener filter is nearly its own flip. The kernel of Richardson–Lucy stands for the "
-        "blur, so that it is convolution that learns it upright.",
+        "blur, roughly, so that it is convolution that learns it upright.",
         tuple(panels),
-        width=580,
+        width=520,
     )
 
 

@@ -94,7 +94,7 @@ def permutations(found: Findings, task: int, condition: int, panel: str = "") ->
         "distances found with and without the flip, and at the margin."
     )
     with chart(panel or f"permutations-{name}-{condition}", alt, (3.4, 2.9)) as (axes, drawn):
-        axes.hist(contrasts[ensembles.FLIPPED].permuted, 60, color=COLORS["line"], density=True)
+        axes.hist(contrasts[ensembles.FLIPPED].permuted, 60, color=COLORS["muted"], alpha=0.45, density=True)
         for index, (label, color, _) in enumerate(STYLES):
             axes.axvline(contrasts[index].distance, color=COLORS[color], label=label)
         axes.axvline(contrasts[ensembles.FLIPPED].margin, color=COLORS["ink"], linestyle="--", label="margin")
@@ -170,7 +170,7 @@ def draw(found: Findings) -> tuple[Figure, ...]:
             "Root of the coefficient of inhomogeneity (0: equal laws; 1: laws without spread), estimate and "
             "conservative 95% interval over networks. The upper ends say how large a difference is not excluded.",
             (effects(found),),
-            width=600,
+            width=620,
         ),
     )
 
@@ -187,7 +187,7 @@ def tables(found: Findings) -> tuple[Table, ...]:
         for condition, values, interval in zip(CONDITIONS, 100 * each.accuracy, intervals, strict=True):
             means = [f"{sample.mean():.2f} ± {sample.std(ddof=1):.2f}" for sample in values]
             difference = f"{interval.estimate:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
-            accuracy.append((f"{task.name}, {condition}", *means, difference))
+            accuracy.append((f"{task.name}, {condition}", *means, difference.replace("-", "−")))
     exchanged = "; ".join(
         f"{task.name} {loss.estimate:.1f}" for task, loss in zip(found.tasks, found.exchanged, strict=True)
     )

@@ -68,11 +68,13 @@ STYLE: dict[Any, Any] = {
 
 
 def scientific(value: float | np.floating) -> str:
-    """Write a number for people, with three digits or in powers of ten: 0.0837, 1.00, 22,301 or 3.2×10⁻⁷."""
+    """Write a number for people, with three digits or in powers of ten: 0.0837, −1.00, 22,301 or 3.2×10⁻⁷."""
     if value == 0:
         return "0"
-    if 1e-3 <= abs(value) < 1e5:
-        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+    if value < 0:
+        return f"−{scientific(-value)}"
+    if 1e-3 <= value < 1e5:
+        return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
     mantissa, exponent = f"{value:.1e}".split("e")
     power = f"10{str(int(exponent)).translate(SUPERSCRIPTS)}"
     return power if mantissa == "1.0" else f"{mantissa}×{power}"
@@ -83,6 +85,13 @@ def log_axis(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(numticks=7))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"10{str(round(np.log10(value))).translate(SUPERSCRIPTS)}"))
     axis.set_minor_locator(LogLocator(subs=(), numticks=7))
+
+
+def legend_above(axes: Axes, columns: int = 2) -> None:
+    """Set the legend above the plot, where it covers nothing, and the title above the legend."""
+    title = axes.get_title("left")
+    axes.set_title("", loc="left")
+    axes.figure.legend(loc="outside upper left", ncols=columns, title=title, alignment="left", fontsize=7)
 
 
 class Chart:

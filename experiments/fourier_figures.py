@@ -9,7 +9,7 @@ import numpy as np
 from experiments import fourier_learning as learning
 from experiments import fourier_precision as precision
 from experiments.core import Figure, Panel, Table
-from experiments.figures import COLORS, Picture, chart, log_axis, scientific, signed_png, strip
+from experiments.figures import COLORS, Picture, chart, legend_above, log_axis, scientific, signed_png, strip
 from experiments.kernels import collection, flip
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def growth(found: Findings, dtype: str, panel: str | None = None) -> Panel:
         axes.set_title(dtype)
         axes.set_xlabel("dynamic range (loud over quiet)")
         axes.set_ylabel("relative error, quiet results")
-        axes.legend(loc="center right")
+        legend_above(axes, columns=5)
     return drawn.panel
 
 
@@ -126,7 +126,7 @@ def course(found: Findings) -> Panel:
         axes.set_title("along the signal, float32")
         axes.set_xlabel("result (sample)")
         axes.set_ylabel("relative error")
-        axes.legend(loc="center right")
+        legend_above(axes, columns=3)
     return drawn.panel
 
 
@@ -139,7 +139,7 @@ def errors(found: Findings) -> Figure:
         f"the noise, relative to the results of their part; samples left of the line are {2**RANGE:,} times as loud as "
         "the others.",
         (*(growth(found, dtype) for dtype in precision.DTYPES), course(found)),
-        width=340,
+        width=440,
     )
 
 

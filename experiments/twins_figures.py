@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from experiments.core import Figure, Panel, Table
-from experiments.figures import COLORS, Picture, chart, log_axis, scientific, signed_png, strip
+from experiments.figures import COLORS, Picture, chart, legend_above, log_axis, scientific, signed_png, strip
 from experiments.school import Comparison
 from experiments.twins_layers import OPTIMIZERS, Pair
 
@@ -65,13 +64,6 @@ def draw(found: Findings) -> tuple[Figure, ...]:
     return (filters(found), losses(found), drifts(found), *rounding, shapes(found.shapes))
 
 
-def legend(axes: Axes, columns: int = 2) -> None:
-    """Set the legend above the plot, where it covers nothing, and the title above the legend."""
-    title = axes.get_title("left")
-    axes.set_title("", loc="left")
-    axes.figure.legend(loc="outside upper left", ncols=columns, title=title, alignment="left", fontsize=7)
-
-
 def drift_panels(
     prefix: str,
     optimizers: Sequence[str],
@@ -92,7 +84,7 @@ def drift_panels(
             axes.set_title(optimizer)
             axes.set_xlabel("step")
             axes.set_ylabel("relative difference of the filters")
-            legend(axes)
+            legend_above(axes)
         panels.append(drawn.panel)
     return tuple(panels)
 
@@ -165,7 +157,7 @@ def losses(found: Findings) -> Figure:
             axes.set_title(optimizer)
             axes.set_xlabel("step")
             axes.set_ylabel("cross-entropy of the batch (nats)")
-            legend(axes)
+            legend_above(axes)
         panels.append(drawn.panel)
     return Figure(
         "losses",
@@ -199,7 +191,7 @@ def shapes(found: dict[str, Pair]) -> Figure:
             axes.set_title(name)
             axes.set_xlabel("step")
             axes.set_ylabel("relative difference of the filters")
-            legend(axes)
+            legend_above(axes)
         panels.append(drawn.panel)
     return Figure(
         "shapes",
