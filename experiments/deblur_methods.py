@@ -149,6 +149,11 @@ def blur_kernel(params: Params) -> jax.Array:
 
 
 class _Unnormalised(nnx.Module):
+    """Stands where a normalisation would: without one, and without the bias that `norm=None` adds in its place."""
+
+    def __init__(self, num_features: int, **options: Any):
+        del num_features, options
+
     def __call__(self, features: jax.Array) -> jax.Array:
         return features
 
@@ -158,15 +163,8 @@ def _network(convention: str) -> nn.UNet:
 
     Normalised features would depend on the contrast of the whole picture, and with it on its size.
     """
-
-    def build() -> nn.UNet:
-        network = nn.UNet(1, 1, widths=WIDTHS, residual=True, convention=convention, rngs=nnx.Rngs(0))  # type: ignore[arg-type]
-        for _, module in nnx.iter_modules(network):
-            if hasattr(module, "norm"):
-                module.norm = _Unnormalised()  # type: ignore[attr-defined]
-        return network
-
-    return nnx.eval_shape(build)
+    options: dict[str, Any] = {"widths": WIDTHS, "residual": True, "convention": convention, "norm": _Unnormalised}
+    return nnx.eval_shape(lambda: nn.UNet(1, 1, **options, rngs=nnx.Rngs(0)))
 
 
 def _refining(convention: str) -> Restore:
