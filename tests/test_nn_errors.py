@@ -196,3 +196,11 @@ def test_empty_inputs(shape: tuple[int, ...]) -> None:
         module = make(rngs=nnx.Rngs(0))
         y = module(jnp.zeros(shape))
         assert y.shape[:-1] == shape[:-1]
+
+
+def test_strides_that_were_set() -> None:
+    layer = LAYERS["ConvTranspose"](rngs=nnx.Rngs(0))
+    for strides, message in (((1, 2, 3), r"strides must have one entry per spatial axis: got 3"), (-1, r"got -1")):
+        layer.strides = strides
+        with pytest.raises(ValueError, match=message):
+            layer(jnp.ones((3, 3, 4)))
