@@ -24,6 +24,7 @@ from jax.interpreters import ad, batching, mlir, xla
 from jax.sharding import AxisType
 
 from jaxconv._algorithms import AXES, REGISTRY
+from jaxconv._algorithms._once import caller
 from jaxconv._plan import Spread, assumed_spread, choose, with_choices_of
 from jaxconv._spec import (
     ConvSpec,
@@ -117,6 +118,8 @@ def _compute(problem: Problem, x: jax.Array, w: jax.Array, platform: str, spread
             return jnp.zeros(problem.y_shape, problem.spec.out_dtype)
         x, w = x[(..., *parts.x)], w[(..., *parts.w)]
     algorithm = choose(problem, platform, spread) if problem.static else REGISTRY["xla"]
+    if algorithm.fuses:
+        return algorithm.run(problem, x, w, caller(platform))
     if algorithm.inner is None:
         return algorithm.run(problem, x, w)
 

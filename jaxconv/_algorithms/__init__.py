@@ -41,7 +41,8 @@ class Algorithm:
         Returns what running it takes (without what `inner` takes).
     run
         Computes the result from the problem and the canonical operands. If there is an `inner` problem it takes a
-        fourth argument: the function, of a problem and its operands, to compute that with.
+        fourth argument: the function, of a problem and its operands, to compute that with; if it `fuses`, the function
+        that `jaxconv._algorithms._once.caller` returns.
     uses_fft
         Whether it computes through a Fourier transform, so that its error is relative to the largest values.
     local
@@ -49,6 +50,8 @@ class Algorithm:
         cannot reach it. ``method="direct"`` admits no others.
     inner
         Returns the simpler problem that remains, if the algorithm only rearranges operands and result.
+    fuses
+        Whether it is written out as many slices, which XLA fuses with what reads the result.
     gathers
         Returns those of `AXES` for which XLA, where it shards operands over devices by itself, moves data between the
         devices before it computes, without what `inner` adds.
@@ -62,6 +65,7 @@ class Algorithm:
     uses_fft: bool = False
     local: bool = True
     inner: Callable[[Problem], Problem] | None = None
+    fuses: bool = False
     gathers: Callable[[Problem], Collection[str]] = _nothing
 
 
@@ -82,10 +86,20 @@ def register(algorithm: Algorithm) -> None:
 
 
 register(Algorithm("xla", "XLA's own convolution", xla.supports, xla.cost, xla.run))
-register(Algorithm("shift", "sum of shifted slices", shift.supports, shift.cost, shift.run, gathers=shift.gathers))
 register(
     Algorithm(
-        "matmul", "matrix products over windows", matmul.supports, matmul.cost, matmul.run, gathers=matmul.gathers
+        "shift", "sum of shifted slices", shift.supports, shift.cost, shift.run, fuses=True, gathers=shift.gathers
+    )
+)
+register(
+    Algorithm(
+        "matmul",
+        "matrix products over windows",
+        matmul.supports,
+        matmul.cost,
+        matmul.run,
+        fuses=True,
+        gathers=matmul.gathers,
     )
 )
 register(

@@ -3,30 +3,29 @@
 from collections.abc import Callable
 
 import jax
-from jax import lax
-from jax import numpy as jnp
+from jax.experimental.xla_metadata import set_xla_metadata
+
+# A function that calls the one given with the operands given.
+Call = Callable[..., jax.Array]
 
 # So few terms are cheaper to evaluate in each consumer than to write to memory and read again.
 MAX_REPEATED_TERMS = 2
 
 
-def once(compute: Callable[..., jax.Array], *operands: jax.Array) -> jax.Array:
-    """Compute a result once, however many consumers it has.
+def caller(platform: str) -> Call:
+    """Return how to call a function whose result is to be computed once, however many consumers it has.
 
-    XLA on CPU would fuse the sum into every operation that reads it, a rectifier, its derivative and the like, and
-    evaluate it again in each (a barrier does not help: it is dropped before fusion). It does not fuse across a
-    conditional; this one's condition always holds, which XLA cannot know.
+    XLA on CPU would fuse a sum into every operation that reads it, a rectifier, its derivative and the like, and
+    evaluate it again in each (a barrier does not help: it is dropped before fusion). It does not fuse across a call,
+    and leaves one that is marked so where it is. On other platforms XLA decides.
     """
-    real = jnp.real(_first(operands[-1]))
-    bits = lax.bitcast_convert_type(real, f"uint{8 * real.dtype.itemsize}")
-    shape = jax.eval_shape(compute, *operands).shape
-
-    def never(*operands: jax.Array) -> jax.Array:
-        # Made of all operands so that, inside `jax.shard_map`, it varies over the mesh axes that the sum varies over.
-        return jnp.broadcast_to(sum(map(_first, operands)), shape)
-
-    return lax.cond((bits | 1) != 0, compute, never, *operands)
+    return _call if platform == "cpu" else _inlined
 
 
-def _first(array: jax.Array) -> jax.Array:
-    return lax.slice(array, (0,) * array.ndim, (1,) * array.ndim).reshape(())
+def _call(function: Callable[..., jax.Array], *operands: jax.Array) -> jax.Array:
+    with set_xla_metadata(inlineable="false"):
+        return jax.jit(function)(*operands)
+
+
+def _inlined(function: Callable[..., jax.Array], *operands: jax.Array) -> jax.Array:
+    return function(*operands)

@@ -14,14 +14,14 @@ from jaxconv._spec import Problem, dilated
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the axes (group, batch, channel, *spatial) stand in the arrays that are computed with."""
+    """Where the axes (group, batch, channel, *spatial), or those of them that are left, stand in an array."""
 
     order: tuple[int, ...]
 
     @property
     def spatial(self) -> tuple[int, ...]:
         """The spatial axes."""
-        return tuple(self.order.index(axis) for axis in range(3, len(self.order)))
+        return tuple(self.order.index(axis) for axis in sorted(self.order) if axis >= 3)
 
     def undo(self, array: jax.Array) -> jax.Array:
         """Return an array of this layout in the canonical order."""

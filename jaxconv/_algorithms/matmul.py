@@ -36,7 +36,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _windows
-from jaxconv._algorithms._once import MAX_REPEATED_TERMS, once
+from jaxconv._algorithms._once import MAX_REPEATED_TERMS, Call
 from jaxconv._cost import Cost, direct_error, idle
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem, dilated
@@ -175,7 +175,7 @@ def cost(problem: Problem) -> Cost:
     )
 
 
-def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     spec, ndim, leading = problem.spec, problem.spec.ndim, _split(problem) or 0
     terms, windows = _counts(problem, leading)
     first, rest = range(3, 3 + leading), range(3 + leading, 3 + ndim)
@@ -218,7 +218,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     return layout.undo(y)
 
 
-def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     spec, ndim = problem.spec, problem.spec.ndim
     layout = _windows.Layout((0, 2, *range(3, 3 + ndim), 1))
     x, w = x.transpose(layout.order), w.transpose(layout.order)
@@ -262,12 +262,12 @@ def _zeros_like(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return lax.pcast(zeros, tuple(sorted(varying)), to="varying") if varying else zeros
 
 
-def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
-    """Convolve canonical operands."""
+def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
+    """Convolve canonical operands, calling what must not be evaluated repeatedly by `once`."""
     spec = problem.spec
     accumulator = accumulation_dtype(spec.out_dtype)
     x, w = x.astype(accumulator), w.astype(accumulator)
     if spec.convention == "convolution":
         w = lax.rev(w, tuple(range(3, 3 + spec.ndim)))
     compute = _products_for_outputs if _over_outputs(problem) else _sum_over_taps
-    return compute(problem, x, w).astype(spec.out_dtype)
+    return compute(problem, x, w, once).astype(spec.out_dtype)

@@ -13,6 +13,9 @@ of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float3
 """
 
 import functools
+import itertools
+import math
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -20,7 +23,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _windows
-from jaxconv._algorithms._once import MAX_REPEATED_TERMS, once
+from jaxconv._algorithms._once import MAX_REPEATED_TERMS, Call
 from jaxconv._cost import Cost, direct_error
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
@@ -29,12 +32,13 @@ MAX_TERMS = 256
 # With so many terms to a sum, an innermost axis that is shorter than LANES is worth two transpositions.
 MANY_TERMS = 32
 LANES = 8
-MAX_WINDOWS = 12
+MAX_WINDOWS = 32
 MAX_GROUPED_WINDOWS = 64
 # How many blocks of a sum are added up elementwise before what is left is reduced.
-MAX_BLOCKS = 8
-# How many windows are reduced together: the time to compile such a program grows with their square.
-STACK = 8
+MAX_BLOCKS = 4
+# How many windows are reduced together: the time to compile such a program grows with their square, and that of a
+# single one does not run as fast.
+STACK = 5
 
 
 def _terms(problem: Problem) -> int:
@@ -124,58 +128,85 @@ def _order_of_sums(problem: Problem) -> tuple[int, ...]:
     return (*(axis for axis in order if axis != longest), longest)
 
 
-def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     order, shape = _order_of_sums(problem), problem.y_shape
-    layout = _windows.Layout((2, *(axis for axis in order if axis != 2)))
+    of_channel = _windows.Layout(tuple(axis for axis in order if axis != 2))
+    layout = _windows.Layout((2, *of_channel.order))
     # Axes of length 1 are left out: with them XLA on CPU emits loops that are 3 to 5 times slower.
     axes = [axis for axis in order if shape[axis] > 1]
+    sums = [shape[axis] for axis in axes]
+    of_windows = [number for number, axis in enumerate(axes) if axis != 2]
+    of_weights = [number for number, axis in enumerate(axes) if axis in (0, 2)]
+
+    taps = list(_windows.positions(problem.kernel_shape))
+    if problem.spec.convention == "convolution":
+        taps.reverse()
 
     def compute(x: jax.Array, w: jax.Array) -> jax.Array:
-        x = _windows.pad(problem, x, layout)
+        w = lax.reshape(w, (problem.taps, problem.in_channels, *(sums[number] for number in of_weights)))
         terms = []
         for c in range(problem.in_channels):
-            for k in _windows.positions(problem.kernel_shape):
-                window = _windows.of_tap(problem, x, layout, k)[c]
-                window = window.reshape([1 if axis == 2 else shape[axis] for axis in axes])
-                weight = w[(*k, c)].reshape([shape[axis] if axis in (0, 2) else 1 for axis in axes])
-                terms.append(window * weight)
-        return functools.reduce(jnp.add, terms)
+            channel = x if problem.in_channels == 1 else lax.index_in_dim(x, c, keepdims=False)
+            weights = lax.index_in_dim(w, c, axis=1, keepdims=False)
+            for number, tap in enumerate(taps):
+                window = _windows.of_tap(problem, channel, of_channel, tap)
+                window = lax.reshape(window, [sums[number] for number in of_windows])
+                weight = lax.index_in_dim(weights, number, keepdims=False)
+                terms.append(
+                    lax.mul(
+                        lax.broadcast_in_dim(window, sums, of_windows), lax.broadcast_in_dim(weight, sums, of_weights)
+                    )
+                )
+        return functools.reduce(lax.add, terms)
 
     # The taps first, so that the weights of neighbouring outputs are neighbours in memory.
     weights = (*range(3, w.ndim), 2, *((0, 1) if order.index(0) < order.index(2) else (1, 0)))
-    x, w = x.transpose(layout.order), w.transpose(weights)
+    x, w = lax.transpose(x, layout.order), lax.transpose(w, weights)
+    if problem.in_channels == 1:
+        x, layout = lax.squeeze(x, (0,)), of_channel
+    # Outside of the call, padding is fused with what made the input, and shared with the kernel gradient.
+    x = _windows.pad(problem, x, layout)
     y = compute(x, w) if _terms(problem) <= MAX_REPEATED_TERMS else once(compute, x, w)
-    return y.reshape([shape[axis] for axis in order]).transpose(np.argsort(order).tolist())
+    return lax.transpose(lax.reshape(y, [shape[axis] for axis in order]), np.argsort(order).tolist())
 
 
-def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
-    order = _order(problem)
-    layout = _windows.Layout(order)
-    channel = order.index(1)
-    axes = [axis for axis in order if axis != 1 and problem.w_shape[axis] > 1]
-    shape = [problem.w_shape[axis] for axis in axes]
-    summed = [number for number, axis in enumerate(axes) if axis != 0]
+def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
+    # Items of the batch and single kernels are arrays of their own, without the axis that told them apart: for where an
+    # axis of length 1 stands in memory XLA may copy the whole array.
+    axis = _order(problem).index(1)
+    order = [a for a in _order(problem) if a != 1]
+    layout = _windows.Layout(tuple(order))
+    shape = [problem.w_shape[a] for a in order if problem.w_shape[a] > 1]
+    summed = [number for number, a in enumerate(a for a in order if problem.w_shape[a] > 1) if a != 0]
     # Blocks of an outer axis are long, contiguous stretches.
     split = next((number for number in summed if shape[number] >= MAX_BLOCKS), max(summed, key=shape.__getitem__))
     reduced = [1 + number for number in summed]
+    windows = problem.batch * problem.out_channels * problem.outputs
+    # Stacks of about the same height.
+    stops = np.linspace(0, windows, math.ceil(windows / STACK) + 1).astype(int)
 
-    def compute(x: jax.Array, w: jax.Array) -> jax.Array:
-        x = _windows.pad(problem, x, layout)
-        kernels = [lax.index_in_dim(w, o, channel, False).reshape(shape) for o in range(problem.out_channels)]
+    def compute(*operands: jax.Array) -> jax.Array:
+        kernels = [lax.reshape(kernel, shape) for kernel in operands[problem.batch :]]
         sums = []
-        for n in range(problem.batch):
-            item = lax.slice_in_dim(x, n, n + 1, axis=channel)
-            for kernel in kernels:
-                for m in _windows.positions(problem.output_shape):
-                    window = _windows.of_output(problem, item, layout, m).reshape(shape)
-                    sums.append(_partial_sum(window * kernel, split))
-        stacks = [jnp.stack(sums[first : first + STACK]) for first in range(0, len(sums), STACK)]
+        for item, kernel in itertools.product(operands[: problem.batch], kernels):
+            for m in _windows.positions(problem.output_shape):
+                window = lax.reshape(_windows.of_output(problem, item, layout, m), shape)
+                sums.append(_partial_sum(lax.mul(window, kernel), split))
+        stacks = [_stack(sums[first:stop]) for first, stop in itertools.pairwise(stops)]
         return lax.concatenate([jnp.sum(stack, axis=reduced, dtype=stack.dtype) for stack in stacks], 0)
 
-    x, w = x.transpose(order), w.transpose(order)
-    total = compute(x, w) if problem.outputs <= MAX_REPEATED_TERMS else once(compute, x, w)
+    if problem.spec.convention == "convolution":
+        w = lax.rev(w, tuple(range(3, w.ndim)))
+    x, w = lax.transpose(x, _order(problem)), lax.transpose(w, _order(problem))
+    items, kernels = ([lax.index_in_dim(a, i, axis, keepdims=False) for i in range(a.shape[axis])] for a in (x, w))
+    operands = [*(_windows.pad(problem, item, layout) for item in items), *kernels]
+    total = compute(*operands) if problem.outputs <= MAX_REPEATED_TERMS else once(compute, *operands)
     total = total.reshape(problem.batch, problem.out_channels, *problem.output_shape, problem.groups)
     return jnp.moveaxis(total, -1, 0)
+
+
+def _stack(arrays: Sequence[jax.Array]) -> jax.Array:
+    return lax.concatenate([lax.expand_dims(array, (0,)) for array in arrays], 0)
 
 
 def _partial_sum(array: jax.Array, axis: int) -> jax.Array:
@@ -189,7 +220,7 @@ def _partial_sum(array: jax.Array, axis: int) -> jax.Array:
     total = lax.slice_in_dim(array, 0, length, axis=axis)
     stop = length
     for stop in range(2 * length, size + 1, length):
-        total = total + lax.slice_in_dim(array, stop - length, stop, axis=axis)
+        total = lax.add(total, lax.slice_in_dim(array, stop - length, stop, axis=axis))
     if stop < size:
         rest = lax.slice_in_dim(array, stop, size, axis=axis)
         config = [(0, 0, 0)] * array.ndim
@@ -198,15 +229,10 @@ def _partial_sum(array: jax.Array, axis: int) -> jax.Array:
     return total
 
 
-def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
-    """Convolve canonical operands."""
+def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
+    """Convolve canonical operands, calling what must not be evaluated repeatedly by `once`."""
     spec = problem.spec
     accumulator = accumulation_dtype(spec.out_dtype)
     x, w = x.astype(accumulator), w.astype(accumulator)
-    if spec.convention == "convolution":
-        w = lax.rev(w, tuple(range(3, 3 + spec.ndim)))
-    if _over_outputs(problem):
-        y = _sum_over_windows(problem, x, w)
-    else:
-        y = _sum_over_taps(problem, x, w)
+    y = (_sum_over_windows if _over_outputs(problem) else _sum_over_taps)(problem, x, w, once)
     return y.astype(spec.out_dtype)
