@@ -325,6 +325,16 @@ def test_long_conv_rejects(make: Any, error: type[Exception], message: str) -> N
         make(rngs=nnx.Rngs(0))
 
 
+@pytest.mark.parametrize("convention", ["correlation", "convolution"])
+def test_gradients_share_spectra(convention: Any) -> None:
+    """Input, filter and cotangent are transformed once each, and each result is transformed back."""
+    layer = nn.LongConv(3, 64, use_skip=False, method="fft", convention=convention, rngs=nnx.Rngs(0))
+    graphdef, params = nnx.split(layer)
+    loss = jax.value_and_grad(lambda p, x: jnp.sin(nnx.merge(graphdef, p)(x)).sum(), (0, 1))
+    text = jax.jit(loss).lower(params, jnp.ones((2, 64, 3), jnp.float32)).compile().as_text()
+    assert text.count(" fft(") == 6
+
+
 def test_long_conv_rejects_inputs() -> None:
     explicit = nn.LongConv(2, 4, **MADE)
     implicit = nn.LongConv(2, implicit_filter=lambda length: jnp.ones((length, 3)), **MADE)

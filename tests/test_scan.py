@@ -154,6 +154,14 @@ def test_xla_convolutions_are_channels_last(name, channels_last):
         assert len({re.sub(r"\s", "", axes).strip(",") for axes in match.groups()}) == 1, layout
 
 
+@pytest.mark.parametrize(("dtype", "layout"), [("float32", "[b, 0, f]"), ("float64", "[b, 0, 1, f]")])
+def test_double_precision_is_left_to_a_library(dtype, layout):
+    """XLA on CPU hands convolutions along two axes to one, and computes others naively in double precision."""
+    x, w = random((1, 2, 3, 20), dtype, "x"), random((1, 40, 3, 4), dtype, "w")
+    text = jax.jit(lambda x, w: conv(x, w, method="xla")).lower(x, w).as_text()
+    assert f"dim_numbers = {layout}x" in text
+
+
 def test_models_in_scan_are_not_grouped():
     """`vmap` over a few models must not meet XLA's grouped convolution, many times slower than separate ones."""
     case = BY_NAME["2d-channels"]
@@ -183,3 +191,27 @@ def test_input_and_kernel_keep_their_places():
     np.testing.assert_allclose(ours(x, w)[0], plain(x, w), rtol=1e-4, atol=1e-4)
     reversed_window = ["rhs_reversal" in jax.jit(fn).lower(x, w).compile().as_text() for fn in (ours, plain)]
     assert reversed_window == [False, True], "if XLA no longer does that, the barrier in the algorithm xla can go"
+
+
+@pytest.mark.x32
+def test_sums_are_evaluated_once():
+    """XLA on CPU would evaluate a sum again in each operation that reads it."""
+    taps, length = 7, 64
+    x, w = random((5, 2, 1, length), "float32", "x"), random((5, 1, 1, taps), "float32", "w")
+
+    def ours(x, w):
+        return conv(x, w, method="shift")
+
+    def plain(x, w):
+        return sum(x[..., k : k + length - taps + 1] * w[..., k : k + 1] for k in range(taps))
+
+    def read(convolve):
+        def run(x, w):
+            y = convolve(x, w)
+            return jnp.maximum(y, 0), jnp.where(y > 0, 1, 0), jnp.exp(y)
+
+        return jax.jit(run).lower(x, w).compile().as_text()
+
+    np.testing.assert_allclose(ours(x, w), plain(x, w), rtol=1e-5, atol=1e-5)
+    products = [read(convolve).count(" multiply(") for convolve in (ours, plain)]
+    assert products == [taps, 3 * taps], "if XLA evaluates the plain sum once, the call in the algorithms can go"

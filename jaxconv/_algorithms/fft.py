@@ -2,7 +2,10 @@
 
 The convolution theorem turns ``z = x * w`` into a product, ``Z(f) = X(f) W(f)`` with the channels contracted frequency
 by frequency, so that each input and each kernel is transformed once however many pairs of them meet. A correlation is
-the convolution with the reversed kernel (for complex data that is ``W(-f)``, not ``conj(W(f))``).
+the convolution with the reversed kernel (for complex data that is ``W(-f)``, not ``conj(W(f))``). Of real data it is
+``conj(W(f))``, whose result lies ``taps - 1`` samples earlier on the circle: a kernel has the same transform under both
+conventions. So a convolution and its gradients, which toggle that, transform each operand to the same spectrum, which
+XLA then computes once: six transforms and not nine, as long as no operand has both several ``n`` and several ``c``.
 
 Only the part of the full convolution that is asked for has to be free of wrap-around, so the transform is as short as
 that allows, rounded up to the next length with factors 2, 3, 5 and 7 only: at lengths with a large prime factor an FFT
@@ -116,6 +119,9 @@ def cost(problem: Problem) -> Cost:
 
 def _transform(array: jax.Array, lengths: dict[int, int], complex_data: bool) -> jax.Array:
     """Transform the spatial axes of array[g, ., ., *S] to the given lengths, the last of them by a real transform."""
+    if array.shape[1] == 1 < array.shape[2]:
+        # Gradients exchange the two: the transform is the same one only if it is written in the same way.
+        return _transform(array.swapaxes(1, 2), lengths, complex_data).swapaxes(1, 2)
     config = [(0, 0, 0)] * array.ndim
     for axis, length in lengths.items():
         config[3 + axis] = (0, length - array.shape[3 + axis], 0)
@@ -190,13 +196,19 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     spec = problem.spec
     dtype = accumulation_dtype(spec.out_dtype)
     x, w = _dilate(x.astype(dtype), spec.lhs_dilation), _dilate(w.astype(dtype), spec.rhs_dilation)
-    if spec.convention == "correlation":
-        w = lax.rev(w, tuple(range(3, 3 + spec.ndim)))
     lengths = _transform_lengths(problem)
+    complex_data = is_complex(dtype)
+    # The axes of the kernel that its spectrum is to reverse; the others are reversed beforehand.
+    conjugated = [3 + axis for axis in lengths if spec.convention == "correlation" and not complex_data]
+    if spec.convention == "correlation":
+        w = lax.rev(w, tuple(axis for axis in range(3, 3 + spec.ndim) if axis not in conjugated))
     if lengths:
-        complex_data = is_complex(dtype)
-        spectrum = contract(_transform(x, lengths, complex_data), _transform(w, lengths, complex_data))
+        kernel_spectrum = _transform(w, lengths, complex_data)
+        if conjugated:
+            kernel_spectrum = jnp.conj(kernel_spectrum)
+        spectrum = contract(_transform(x, lengths, complex_data), kernel_spectrum)
         z = _inverse(spectrum, lengths, complex_data)
+        z = jnp.roll(z, [w.shape[axis] - 1 for axis in conjugated], conjugated)
     else:
         z = contract(x, w)
     return _crop(problem, z).astype(spec.out_dtype)

@@ -5,7 +5,9 @@ sends any other layout to a naive implementation that is 20 to 100 times slower 
 is what `vmap` over both operands makes, are unrolled into separate convolutions, since XLA's grouped convolution on CPU
 is several times slower than those; many groups with enough work in each are looped over. Where the kernel has more
 samples than the input, which padding makes possible, the padding is a step of its own: otherwise XLA exchanges the two,
-into a form with a reversed window that it then computes in that naive implementation.
+into a form with a reversed window that it then computes in that naive implementation. In double precision convolutions
+along one axis are emitted with a second one of length 1: XLA on CPU hands those along two axes to a library, where its
+own code would be the naive one.
 
 Cost: every multiply-add of the definition, those that meet padding or inserted zeros included, and im2col's traffic.
 
@@ -27,6 +29,10 @@ from jaxconv._spec import Problem, is_static
 # Up to this many groups are unrolled. More are looped over, one group at a time, if each has this much work.
 MAX_UNROLLED_GROUPS = 16
 MIN_LOOPED_MULTIPLY_ADDS = 1 << 18
+# With so few channels XLA on CPU calls no library.
+LIBRARY_CHANNELS = 16
+# With kernels of so many bytes at most the library computes on one core.
+SERIAL_KERNEL = 320 << 10
 
 
 def supports(problem: Problem) -> str | None:
@@ -51,7 +57,7 @@ def cost(problem: Problem) -> Cost:
     patches = pixels * problem.in_channels
     products = problem.multiply_adds / math.prod(problem.spec.lhs_dilation)
     # XLA on CPU has fast code for one and two spatial axes, slower code for three, and a naive loop for the rest.
-    kind = "plane" if problem.spec.ndim < 3 else "volume"
+    kind = "library" if _by_library(problem) else "plane" if problem.spec.ndim < 3 else "volume"
     looped = _looped(problem)
     if problem.groups > 1 and not (_unrolled(problem) or looped):
         terms = {
@@ -79,9 +85,12 @@ def cost(problem: Problem) -> Cost:
             f"{kind} pixels": pixels,
             f"{kind} pixels at edges": pixels * _edge_share(problem),
             f"{kind} patches": patches,
+            f"{kind} accumulations": pixels * problem.out_channels,
+            f"{kind} patches with zeros": patches * any(step > 1 for step in problem.spec.lhs_dilation),
             # Products with the zeros of a dilated input are mostly left out.
             f"{kind} products": products,
             f"{kind} idle": idle(products, problem.out_channels),
+            f"{kind} serial": products * (itemsize * math.prod(problem.w_shape[1:]) <= SERIAL_KERNEL),
             # Sums over all positions, such as the kernel gradient of a pointwise layer, are not its strength.
             "single products": products * (problem.outputs == 1),
             "kernel": math.prod(problem.w_shape),
@@ -97,6 +106,29 @@ def cost(problem: Problem) -> Cost:
     )
 
 
+def _pads_first(problem: Problem) -> bool:
+    return problem.taps > math.prod(problem.input_shape)
+
+
+def _gains_an_axis(problem: Problem) -> bool:
+    dtype = np.dtype(problem.spec.out_dtype)
+    return problem.spec.ndim == 1 and dtype in (np.float64, np.complex128)
+
+
+def _by_library(problem: Problem) -> bool:
+    """Whether XLA on CPU hands a convolution to a library.
+
+    These are its conditions, as far as they can be seen from the programs that it compiles.
+    """
+    groups = 1 if _unrolled(problem) or _looped(problem) else problem.groups
+    axes = zip(problem.input_shape, problem.kernel_shape, problem.output_shape, problem.spec.lhs_dilation, strict=True)
+    return (
+        (problem.spec.ndim == 2 or _gains_an_axis(problem))
+        and max(problem.in_channels, problem.out_channels) * groups > LIBRARY_CHANNELS
+        and (_pads_first(problem) or all(step == 1 and max(taps, m) <= length for length, taps, m, step in axes))
+    )
+
+
 def _edge_share(problem: Problem) -> float:
     """Return the share of outputs whose window reaches into the padding."""
     inside = 1.0
@@ -108,33 +140,40 @@ def _edge_share(problem: Problem) -> float:
 def _channels_last(problem: Problem, x: jax.Array, w: jax.Array, groups: int) -> jax.Array:
     """Convolve x[n, *S, groups * c] with w[*K, c, groups * o]: y[n, *M, groups * o]."""
     spec = problem.spec
-    axes = tuple(range(1, spec.ndim + 1))
-    last = (0, spec.ndim + 1, *axes)
-    kernel = (spec.ndim + 1, spec.ndim, *range(spec.ndim))
     accumulator = accumulation_dtype(spec.out_dtype)
     if is_complex(accumulator):
         x, w = x.astype(accumulator), w.astype(accumulator)
     padding, lhs_dilation = spec.padding, spec.lhs_dilation
     # `conv_general_dilated` takes no symbols for padding, `pad` does.
     symbolic = not all(is_static(amount) for pair in padding for amount in pair)
-    if symbolic or (problem.static and problem.taps > math.prod(problem.input_shape)):
+    if symbolic or (problem.static and _pads_first(problem)):
         amounts = [(*pair, dilation - 1) for pair, dilation in zip(padding, lhs_dilation, strict=True)]
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *amounts, (0, 0, 0)])
         # Without it XLA would make the padding a part of the convolution again.
         x = lax.optimization_barrier(x)
         padding, lhs_dilation = ((0, 0),) * spec.ndim, (1,) * spec.ndim
+    strides, rhs_dilation = spec.strides, spec.rhs_dilation
+    if _gains_an_axis(problem):
+        x, w = lax.expand_dims(x, (1,)), lax.expand_dims(w, (0,))
+        padding = ((0, 0), *padding)
+        strides, lhs_dilation, rhs_dilation = ((1, *steps) for steps in (strides, lhs_dilation, rhs_dilation))
+    axes = tuple(range(1, x.ndim - 1))
+    last = (0, x.ndim - 1, *axes)
+    kernel = (x.ndim - 1, x.ndim - 2, *range(x.ndim - 2))
     y = lax.conv_general_dilated(
         x,
         w,
-        spec.strides,
+        strides,
         padding,
         lhs_dilation,
-        spec.rhs_dilation,
+        rhs_dilation,
         lax.ConvDimensionNumbers(last, kernel, last),
         feature_group_count=groups,
         precision=spec.precision,
         preferred_element_type=accumulator,
     )
+    if _gains_an_axis(problem):
+        y = lax.squeeze(y, (1,))
     return y.astype(spec.out_dtype)
 
 
