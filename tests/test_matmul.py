@@ -29,7 +29,8 @@ OUTPUTS = (
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(matmul, "CHUNK", 2048)
+    for bound in ("WHOLE", "CHUNK", "SUMMED_CHUNK"):
+        monkeypatch.setattr(matmul, bound, 2048)
 
 
 @pytest.mark.parametrize("convention", ["correlation", "convolution"])

@@ -44,8 +44,11 @@ from jaxconv._spec import Problem, dilated
 MAX_TERMS = 64
 MAX_WINDOWS = 128
 MAX_OUTPUTS = 64
-# Windows and products of more bytes are formed for some items of the batch at a time.
+# Windows and products of more than WHOLE bytes are formed for some items of the batch at a time, CHUNK bytes together;
+# those that are summed over positions, for some input channels, in chunks that stay in the cache.
+WHOLE = 16 * 2**20
 CHUNK = 8 * 2**20
+SUMMED_CHUNK = 2 * 2**20
 
 
 def _over_outputs(problem: Problem) -> bool:
@@ -107,20 +110,20 @@ def _chunk(problem: Problem, leading: int) -> int:
     terms, windows = _counts(problem, leading)
     width = problem.in_channels * windows * (windows > 1) + problem.out_channels * terms * (terms > 1)
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
-    size = itemsize * problem.groups * _positions(problem, leading) * width
-    return _items_at_a_time(problem.batch, size * problem.batch)
+    size = itemsize * problem.groups * _positions(problem, leading) * width * problem.batch
+    return _items_at_a_time(problem.batch, size, CHUNK) if size > WHOLE else problem.batch
 
 
 def _chunk_for_outputs(problem: Problem) -> int:
     """Return for how many input channels to gather windows at a time."""
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     size = itemsize * problem.groups * problem.in_channels * problem.taps * problem.batch * problem.outputs
-    return _items_at_a_time(problem.in_channels, size)
+    return _items_at_a_time(problem.in_channels, size, SUMMED_CHUNK)
 
 
-def _items_at_a_time(items: int, size: int) -> int:
-    """Divide items of so many bytes together into chunks of at most `CHUNK` bytes, but of one item at least."""
-    chunks = min(max(-(-size // CHUNK), 1), items)
+def _items_at_a_time(items: int, size: int, most: int) -> int:
+    """Divide items of so many bytes together into chunks of at most so many, but of one item at least."""
+    chunks = min(max(-(-size // most), 1), items)
     return -(-items // chunks)
 
 
@@ -185,6 +188,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     layout = _windows.Layout((0, 1, *range(3, 3 + ndim), 2))
     x = x.transpose(layout.order)
     chunk = _chunk(problem, leading)
+    pad = functools.partial(_windows.pad, problem, layout=layout)
 
     def window(x: jax.Array, tap: tuple[int, ...]) -> jax.Array:
         start = [0] * leading + [k * d for k, d in zip(tap, spec.rhs_dilation[leading:], strict=True)]
@@ -198,7 +202,6 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         return _windows.window(columns, layout, start, problem.output_shape, steps)
 
     def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
-        x = _windows.pad(problem, x, layout)
         columns = [window(x, tap) for tap in _windows.positions(problem.kernel_shape[leading:])]
         columns = lax.concatenate(columns, ndim + 2) if windows > 1 else columns[0]
         contraction = (((ndim + 2,), (1,)), ((0,), (0,)))
@@ -209,12 +212,12 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         return functools.reduce(jnp.add, [term(product, number, tap) for number, tap in taps])
 
     if chunk < problem.batch:
-        y = lax.map(lambda items: add(multiply(items, w)), _chunks(x, chunk, axis=1))
+        y = lax.map(lambda items: add(multiply(pad(items), w)), _chunks(x, chunk, axis=1))
         y = jnp.moveaxis(y, 0, 1).reshape(problem.groups, -1, *y.shape[3:])[:, : problem.batch]
     elif terms * windows > MAX_REPEATED_TERMS:
-        y = once(lambda x, w: add(multiply(x, w)), x, w)
+        y = once(lambda x, w: add(multiply(x, w)), pad(x), w)
     else:
-        y = add(multiply(x, w))
+        y = add(multiply(pad(x), w))
     return layout.undo(y)
 
 
@@ -222,9 +225,9 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
     spec, ndim = problem.spec, problem.spec.ndim
     layout = _windows.Layout((0, 2, *range(3, 3 + ndim), 1))
     x, w = x.transpose(layout.order), w.transpose(layout.order)
+    pad = functools.partial(_windows.pad, problem, layout=layout)
 
     def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
-        x = _windows.pad(problem, x, layout)
         columns = [_windows.of_output(problem, x, layout, m) for m in _windows.positions(problem.output_shape)]
         # [g, c, *K, o] [g, c, *K, (*M, n)] -> [g, o, (*M, n)]
         contracted = tuple(range(1, ndim + 2))
@@ -234,12 +237,12 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
     chunk = _chunk_for_outputs(problem)
     if chunk < problem.in_channels:
         xs, ws = (_chunks(operand, chunk, axis=1) for operand in (x, w))
-        total = _zeros_like(x, jax.eval_shape(multiply, xs[0], ws[0]).shape)
-        y = lax.fori_loop(0, len(xs), lambda i, total: total + multiply(xs[i], ws[i]), total)
+        total = _zeros_like(x, jax.eval_shape(multiply, pad(xs[0]), ws[0]).shape)
+        y = lax.fori_loop(0, len(xs), lambda i, total: total + multiply(pad(xs[i]), ws[i]), total)
     elif problem.outputs > MAX_REPEATED_TERMS:
-        y = once(multiply, x, w)
+        y = once(multiply, pad(x), w)
     else:
-        y = multiply(x, w)
+        y = multiply(pad(x), w)
     y = y.reshape(problem.groups, problem.out_channels, *problem.output_shape, problem.batch)
     return jnp.moveaxis(y, -1, 1)
 
