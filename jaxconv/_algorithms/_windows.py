@@ -38,12 +38,17 @@ def padded_size(problem: Problem) -> int:
 
 
 def pad(problem: Problem, x: jax.Array, layout: Layout) -> jax.Array:
-    """Dilate and pad the input, which is in the layout already."""
-    config = [(0, 0, 0)] * 3
-    config += [(*p, d - 1) for p, d in zip(problem.spec.padding, problem.spec.lhs_dilation, strict=True)]
-    if not any(any(c) for c in config):
-        return x
-    return lax.pad(x, jnp.zeros((), x.dtype), [config[axis] for axis in layout.order])
+    """Dilate and pad the input, which is in the layout already.
+
+    One axis after the other: XLA on CPU fuses these into one loop, which it compiles up to four times as fast as that
+    of a single padding of several axes.
+    """
+    for axis, pads, dilation in zip(layout.spatial, problem.spec.padding, problem.spec.lhs_dilation, strict=True):
+        if any(pads) or dilation > 1:
+            config = [(0, 0, 0)] * x.ndim
+            config[axis] = (*pads, dilation - 1)
+            x = lax.pad(x, jnp.zeros((), x.dtype), config)
+    return x
 
 
 def window(x: jax.Array, layout: Layout, start: Sequence[int], shape: Sequence[int], steps: Sequence[int]) -> jax.Array:
