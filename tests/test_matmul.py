@@ -29,7 +29,7 @@ OUTPUTS = (
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    for bound in ("WHOLE", "CHUNK", "SUMMED_CHUNK"):
+    for bound in ("WHOLE", "CHUNK", "SUMMED_WHOLE", "SUMMED_CHUNK"):
         monkeypatch.setattr(matmul, bound, 2048)
 
 

@@ -40,8 +40,8 @@ def padded_size(problem: Problem) -> int:
 def pad(problem: Problem, x: jax.Array, layout: Layout) -> jax.Array:
     """Dilate and pad the input, which is in the layout already.
 
-    One axis after the other: XLA on CPU fuses these into one loop, which it compiles up to four times as fast as that
-    of a single padding of several axes.
+    One axis after the other: XLA on CPU fuses these into one loop, which it compiles faster than that of a single
+    padding of several axes.
     """
     for axis, pads, dilation in zip(layout.spatial, problem.spec.padding, problem.spec.lhs_dilation, strict=True):
         if any(pads) or dilation > 1:

@@ -46,8 +46,9 @@ MAX_WINDOWS = 128
 MAX_OUTPUTS = 64
 # Windows and products of more than WHOLE bytes are formed for some items of the batch at a time, CHUNK bytes together;
 # those that are summed over positions, for some input channels, in chunks that stay in the cache.
-WHOLE = 16 * 2**20
+WHOLE = 12 * 2**20
 CHUNK = 8 * 2**20
+SUMMED_WHOLE = 8 * 2**20
 SUMMED_CHUNK = 2 * 2**20
 
 
@@ -118,7 +119,9 @@ def _chunk_for_outputs(problem: Problem) -> int:
     """Return for how many input channels to gather windows at a time."""
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     size = itemsize * problem.groups * problem.in_channels * problem.taps * problem.batch * problem.outputs
-    return _items_at_a_time(problem.in_channels, size, SUMMED_CHUNK)
+    # A single window is the input itself.
+    whole = problem.outputs == 1 or size <= SUMMED_WHOLE
+    return problem.in_channels if whole else _items_at_a_time(problem.in_channels, size, SUMMED_CHUNK)
 
 
 def _items_at_a_time(items: int, size: int, most: int) -> int:
@@ -146,6 +149,7 @@ def cost(problem: Problem) -> Cost:
     result = math.prod(problem.y_shape)
     if _over_outputs(problem):
         windows = problem.groups * problem.in_channels * problem.taps * problem.batch * problem.outputs
+        windows = windows if problem.outputs > 1 else 0
         products, multiply_adds = result, problem.multiply_adds
         chunks = -(-problem.in_channels // _chunk_for_outputs(problem))
         form, narrow, scratch = "outputs", problem.out_channels, padded + windows // chunks + 2 * result

@@ -34,8 +34,9 @@ MANY_TERMS = 32
 LANES = 8
 MAX_WINDOWS = 32
 MAX_GROUPED_WINDOWS = 64
-# How many blocks of a sum are added up elementwise before what is left is reduced.
-MAX_BLOCKS = 4
+# In how many blocks a sum is added up elementwise before what is left is reduced: the first of these that divides it,
+# if one does, since what a division leaves over costs a loop of its own.
+BLOCKS = (4, 5, 6, 7, 8, 3)
 # How many windows are reduced together: the time to compile such a program grows with their square, and that of a
 # single one does not run as fast.
 STACK = 5
@@ -79,7 +80,7 @@ def cost(problem: Problem) -> Cost:
         windows = problem.batch * problem.out_channels * problem.outputs
         innermost = problem.w_shape[_innermost(_order(problem), problem.w_shape)]
         terms = {"windows": windows, "window sums": problem.multiply_adds}
-        partial = problem.multiply_adds // MAX_BLOCKS
+        partial = problem.multiply_adds // BLOCKS[0]
     else:
         innermost = problem.y_shape[_innermost(_order_of_sums(problem), problem.y_shape)]
         terms = {"sums" if problem.out_channels == 1 else "outer sums": problem.multiply_adds}
@@ -178,8 +179,7 @@ def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array, once: Call) 
     layout = _windows.Layout(tuple(order))
     shape = [problem.w_shape[a] for a in order if problem.w_shape[a] > 1]
     summed = [number for number, a in enumerate(a for a in order if problem.w_shape[a] > 1) if a != 0]
-    # Blocks of an outer axis are long, contiguous stretches.
-    split = next((number for number in summed if shape[number] >= MAX_BLOCKS), max(summed, key=shape.__getitem__))
+    split, blocks = _blocks(shape, summed)
     reduced = [1 + number for number in summed]
     windows = problem.batch * problem.out_channels * problem.outputs
     # Stacks of about the same height.
@@ -191,7 +191,7 @@ def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array, once: Call) 
         for item, kernel in itertools.product(operands[: problem.batch], kernels):
             for m in _windows.positions(problem.output_shape):
                 window = lax.reshape(_windows.of_output(problem, item, layout, m), shape)
-                sums.append(_partial_sum(lax.mul(window, kernel), split))
+                sums.append(_partial_sum(lax.mul(window, kernel), split, blocks))
         stacks = [_stack(sums[first:stop]) for first, stop in itertools.pairwise(stops)]
         return lax.concatenate([jnp.sum(stack, axis=reduced, dtype=stack.dtype) for stack in stacks], 0)
 
@@ -209,14 +209,23 @@ def _stack(arrays: Sequence[jax.Array]) -> jax.Array:
     return lax.concatenate([lax.expand_dims(array, (0,)) for array in arrays], 0)
 
 
-def _partial_sum(array: jax.Array, axis: int) -> jax.Array:
+def _blocks(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, int]:
+    """Return the axis, and into how many blocks, to cut what is summed over some axes."""
+    # Blocks of an outer axis are long, contiguous stretches.
+    for axis, count in itertools.product(axes, BLOCKS):
+        if shape[axis] % count == 0:
+            return axis, count
+    return max(axes, key=shape.__getitem__), BLOCKS[0]
+
+
+def _partial_sum(array: jax.Array, axis: int, blocks: int) -> jax.Array:
     """Add up blocks of an axis, elementwise.
 
     XLA on CPU fuses these additions with the product that they add up into one vectorised loop, and reduces the little
     that is left quickly; a reduction fused with the product itself is 10 to 20 times slower.
     """
     size = array.shape[axis]
-    length = max(size // MAX_BLOCKS, 1)
+    length = max(size // blocks, 1)
     total = lax.slice_in_dim(array, 0, length, axis=axis)
     stop = length
     for stop in range(2 * length, size + 1, length):
