@@ -36,7 +36,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _windows
-from jaxconv._algorithms._once import MAX_REPEATED_TERMS, Call
+from jaxconv._algorithms._once import Call
 from jaxconv._cost import Cost, direct_error, idle
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem, dilated
@@ -118,10 +118,15 @@ def _chunk(problem: Problem, leading: int) -> int:
 def _chunk_for_outputs(problem: Problem) -> int:
     """Return for how many input channels to gather windows at a time."""
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
-    size = itemsize * problem.groups * problem.in_channels * problem.taps * problem.batch * problem.outputs
-    # A single window is the input itself.
-    whole = problem.outputs == 1 or size <= SUMMED_WHOLE
-    return problem.in_channels if whole else _items_at_a_time(problem.in_channels, size, SUMMED_CHUNK)
+    size = itemsize * _gathered(problem)
+    return _items_at_a_time(problem.in_channels, size, SUMMED_CHUNK) if size > SUMMED_WHOLE else problem.in_channels
+
+
+def _gathered(problem: Problem) -> int:
+    """Return how many elements the windows of all outputs have; a single one is the input itself."""
+    if problem.outputs == 1:
+        return 0
+    return problem.groups * problem.in_channels * problem.taps * problem.batch * problem.outputs
 
 
 def _items_at_a_time(items: int, size: int, most: int) -> int:
@@ -148,8 +153,7 @@ def cost(problem: Problem) -> Cost:
     padded = _windows.padded_size(problem)
     result = math.prod(problem.y_shape)
     if _over_outputs(problem):
-        windows = problem.groups * problem.in_channels * problem.taps * problem.batch * problem.outputs
-        windows = windows if problem.outputs > 1 else 0
+        windows = _gathered(problem)
         products, multiply_adds = result, problem.multiply_adds
         chunks = -(-problem.in_channels // _chunk_for_outputs(problem))
         form, narrow, scratch = "outputs", problem.out_channels, padded + windows // chunks + 2 * result
@@ -218,10 +222,8 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     if chunk < problem.batch:
         y = lax.map(lambda items: add(multiply(pad(items), w)), _chunks(x, chunk, axis=1))
         y = jnp.moveaxis(y, 0, 1).reshape(problem.groups, -1, *y.shape[3:])[:, : problem.batch]
-    elif terms * windows > MAX_REPEATED_TERMS:
-        y = once(lambda x, w: add(multiply(x, w)), pad(x), w)
     else:
-        y = add(multiply(pad(x), w))
+        y = once(terms * windows, lambda x, w: add(multiply(x, w)), pad(x), w)
     return layout.undo(y)
 
 
@@ -243,10 +245,8 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
         xs, ws = (_chunks(operand, chunk, axis=1) for operand in (x, w))
         total = _zeros_like(x, jax.eval_shape(multiply, pad(xs[0]), ws[0]).shape)
         y = lax.fori_loop(0, len(xs), lambda i, total: total + multiply(pad(xs[i]), ws[i]), total)
-    elif problem.outputs > MAX_REPEATED_TERMS:
-        y = once(multiply, pad(x), w)
     else:
-        y = multiply(pad(x), w)
+        y = once(problem.outputs, multiply, pad(x), w)
     y = y.reshape(problem.groups, problem.out_channels, *problem.output_shape, problem.batch)
     return jnp.moveaxis(y, -1, 1)
 

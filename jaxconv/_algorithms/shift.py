@@ -23,7 +23,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _windows
-from jaxconv._algorithms._once import MAX_REPEATED_TERMS, Call
+from jaxconv._algorithms._once import Call
 from jaxconv._cost import Cost, direct_error
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
@@ -138,7 +138,6 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     sums = [shape[axis] for axis in axes]
     of_windows = [number for number, axis in enumerate(axes) if axis != 2]
     of_weights = [number for number, axis in enumerate(axes) if axis in (0, 2)]
-
     taps = list(_windows.positions(problem.kernel_shape))
     if problem.spec.convention == "convolution":
         taps.reverse()
@@ -167,18 +166,19 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         x, layout = lax.squeeze(x, (0,)), of_channel
     # Outside of the call, padding is fused with what made the input, and shared with the kernel gradient.
     x = _windows.pad(problem, x, layout)
-    y = compute(x, w) if _terms(problem) <= MAX_REPEATED_TERMS else once(compute, x, w)
-    return lax.transpose(lax.reshape(y, [shape[axis] for axis in order]), np.argsort(order).tolist())
+    y = once(_terms(problem), compute, x, w)
+    return _windows.Layout(order).undo(lax.reshape(y, [shape[axis] for axis in order]))
 
 
 def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     # Items of the batch and single kernels are arrays of their own, without the axis that told them apart: for where an
     # axis of length 1 stands in memory XLA may copy the whole array.
-    axis = _order(problem).index(1)
-    order = [a for a in _order(problem) if a != 1]
-    layout = _windows.Layout(tuple(order))
-    shape = [problem.w_shape[a] for a in order if problem.w_shape[a] > 1]
-    summed = [number for number, a in enumerate(a for a in order if problem.w_shape[a] > 1) if a != 0]
+    order = _order(problem)
+    where = order.index(1)
+    layout = _windows.Layout(tuple(axis for axis in order if axis != 1))
+    axes = [axis for axis in layout.order if problem.w_shape[axis] > 1]
+    shape = [problem.w_shape[axis] for axis in axes]
+    summed = [number for number, axis in enumerate(axes) if axis != 0]
     split, blocks = _blocks(shape, summed)
     reduced = [1 + number for number in summed]
     windows = problem.batch * problem.out_channels * problem.outputs
@@ -197,10 +197,10 @@ def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array, once: Call) 
 
     if problem.spec.convention == "convolution":
         w = lax.rev(w, tuple(range(3, w.ndim)))
-    x, w = lax.transpose(x, _order(problem)), lax.transpose(w, _order(problem))
-    items, kernels = ([lax.index_in_dim(a, i, axis, keepdims=False) for i in range(a.shape[axis])] for a in (x, w))
+    x, w = lax.transpose(x, order), lax.transpose(w, order)
+    items, kernels = ([lax.index_in_dim(a, i, where, keepdims=False) for i in range(a.shape[where])] for a in (x, w))
     operands = [*(_windows.pad(problem, item, layout) for item in items), *kernels]
-    total = compute(*operands) if problem.outputs <= MAX_REPEATED_TERMS else once(compute, *operands)
+    total = once(problem.outputs, compute, *operands)
     total = total.reshape(problem.batch, problem.out_channels, *problem.output_shape, problem.groups)
     return jnp.moveaxis(total, -1, 0)
 
