@@ -78,7 +78,7 @@ def _output_sharding(x: Any, w: Any, ndim: int) -> jax.sharding.NamedSharding:
     Sharded sums, which occur in the kernel gradient of a sharded batch, give replicated results.
     """
     (x_group, batch), (w_group, out) = x.sharding.spec[:2], w.sharding.spec[:2]
-    mesh = w.sharding.mesh if x.sharding.mesh.empty else x.sharding.mesh
+    mesh = _mesh(x, w)
     group = w_group if x_group is None else x_group
     used = {axis for entry in (group, batch) for axis in (entry if isinstance(entry, tuple) else (entry,))}
     out = None if used & set(out if isinstance(out, tuple) else (out,)) else out
@@ -104,8 +104,12 @@ def _evaluate(x: jax.Array, w: jax.Array, *, spec: ConvSpec, platform: str, spre
     return run_sharded(x, w)
 
 
+def _mesh(x: Any, w: Any) -> Any:
+    return w.sharding.mesh if x.sharding.mesh.empty else x.sharding.mesh
+
+
 def _explicit_axes(x: Any, w: Any) -> tuple[Any, ...]:
-    mesh = w.sharding.mesh if x.sharding.mesh.empty else x.sharding.mesh
+    mesh = _mesh(x, w)
     return tuple(name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit)
 
 
@@ -150,7 +154,7 @@ def _spread(ctx: Any) -> Spread:
         devices = math.prod(size for name, size in sizes if name not in context.manual_axes)
     else:
         devices = 1
-    mesh = w.sharding.mesh if x.sharding.mesh.empty else x.sharding.mesh
+    mesh = _mesh(x, w)
     explicit = _explicit_axes(x, w)
     spread = assumed_spread(devices // math.prod(mesh.shape[name] for name in explicit))
     if explicit:
