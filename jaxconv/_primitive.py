@@ -24,7 +24,7 @@ from jax.interpreters import ad, batching, mlir, xla
 from jax.sharding import AxisType
 
 from jaxconv._algorithms import AXES, REGISTRY
-from jaxconv._algorithms._once import caller
+from jaxconv._algorithms._once import Call
 from jaxconv._plan import Spread, assumed_spread, choose, with_choices_of
 from jaxconv._spec import (
     ConvSpec,
@@ -123,7 +123,7 @@ def _compute(problem: Problem, x: jax.Array, w: jax.Array, platform: str, spread
         x, w = x[(..., *parts.x)], w[(..., *parts.w)]
     algorithm = choose(problem, platform, spread) if problem.static else REGISTRY["xla"]
     if algorithm.fuses:
-        return algorithm.run(problem, x, w, caller(platform))
+        return algorithm.run(problem, x, w, Call(platform))
     if algorithm.inner is None:
         return algorithm.run(problem, x, w)
 

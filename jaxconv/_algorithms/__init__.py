@@ -41,8 +41,8 @@ class Algorithm:
         Returns what running it takes (without what `inner` takes).
     run
         Computes the result from the problem and the canonical operands. If there is an `inner` problem it takes a
-        fourth argument: the function, of a problem and its operands, to compute that with; if it `fuses`, the function
-        that `jaxconv._algorithms._once.caller` returns.
+        fourth argument: the function, of a problem and its operands, to compute that with; if it `fuses`, a
+        `jaxconv._algorithms._once.Call`.
     uses_fft
         Whether it computes through a Fourier transform, so that its error is relative to the largest values.
     local

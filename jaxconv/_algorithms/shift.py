@@ -142,7 +142,8 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     if problem.spec.convention == "convolution":
         taps.reverse()
 
-    def compute(x: jax.Array, w: jax.Array) -> jax.Array:
+    def part(x: jax.Array, w: jax.Array, first: int, stop: int) -> jax.Array:
+        shape = [stop - first, *sums[1:]] if sums else []
         w = lax.reshape(w, (problem.taps, problem.in_channels, *(sums[number] for number in of_weights)))
         terms = []
         for c in range(problem.in_channels):
@@ -151,13 +152,24 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
             for number, tap in enumerate(taps):
                 window = _windows.of_tap(problem, channel, of_channel, tap)
                 window = lax.reshape(window, [sums[number] for number in of_windows])
+                window = lax.slice_in_dim(window, first, stop) if shape != sums else window
                 weight = lax.index_in_dim(weights, number, keepdims=False)
                 terms.append(
                     lax.mul(
-                        lax.broadcast_in_dim(window, sums, of_windows), lax.broadcast_in_dim(weight, sums, of_weights)
+                        lax.broadcast_in_dim(window, shape, of_windows),
+                        lax.broadcast_in_dim(weight, shape, of_weights),
                     )
                 )
         return functools.reduce(lax.add, terms)
+
+    def compute(x: jax.Array, w: jax.Array) -> jax.Array:
+        whole = sums[0] if sums else 1
+        cuts = once.cuts(whole, _terms(problem)) if len(sums) == 1 and not of_weights else (0, whole)
+        if len(cuts) == 2:
+            return part(x, w, 0, whole)
+        sum_of = functools.partial(once, _terms(problem))
+        parts = [sum_of(functools.partial(part, first=a, stop=b), x, w) for a, b in itertools.pairwise(cuts)]
+        return lax.concatenate(parts, 0)
 
     # The taps first, so that the weights of neighbouring outputs are neighbours in memory.
     weights = (*range(3, w.ndim), 2, *((0, 1) if order.index(0) < order.index(2) else (1, 0)))
