@@ -176,6 +176,14 @@ def assumed_spread(devices: int) -> Spread:
     return () if devices == 1 else tuple((axis, devices) for axis in ("groups", "batch", "in_channels"))
 
 
+def spread_inside(algorithm: Algorithm, spread: Spread) -> Spread:
+    """Return how the operands of an algorithm's inner problem may be sharded, if its own are so."""
+    if not algorithm.exchanges:
+        return spread
+    other = {"batch": "out_channels", "out_channels": "batch"}
+    return tuple((other.get(axis, axis), devices) for axis, devices in spread)
+
+
 @functools.lru_cache(maxsize=8192)
 def decide(problem: Problem, platform: str, spread: Spread = ()) -> Decision:
     """Weigh every algorithm for a simplified problem.
@@ -271,7 +279,7 @@ def _candidate(algorithm: Algorithm, problem: Problem, platform: str, spread: Sp
     if algorithm.inner is None:
         return Candidate(algorithm.name, cost, time, "", gathers=gathers)
     simple, _ = simplify(with_choices_of(problem, algorithm.inner(problem)))
-    decision = decide(simple, platform, spread)
+    decision = decide(simple, platform, spread_inside(algorithm, spread))
     inside = next(c for c in decision.candidates if c.name == decision.chosen)
     if inside.cost is None or inside.seconds is None:
         raise RuntimeError(f"the planner chose {inside.name!r}, which cannot run the problem: {inside.reason}")

@@ -25,7 +25,7 @@ from jax.sharding import AxisType
 
 from jaxconv._algorithms import AXES, REGISTRY
 from jaxconv._algorithms._once import Call
-from jaxconv._plan import Spread, assumed_spread, choose, with_choices_of
+from jaxconv._plan import Spread, assumed_spread, choose, spread_inside, with_choices_of
 from jaxconv._spec import (
     ConvSpec,
     Problem,
@@ -128,7 +128,7 @@ def _compute(problem: Problem, x: jax.Array, w: jax.Array, platform: str, spread
         return algorithm.run(problem, x, w)
 
     def inside(inner: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
-        return _compute(with_choices_of(problem, inner), x, w, platform, spread)
+        return _compute(with_choices_of(problem, inner), x, w, platform, spread_inside(algorithm, spread))
 
     return algorithm.run(problem, x, w, inside)
 

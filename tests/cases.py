@@ -76,7 +76,10 @@ CASES = (
     Case("1d-same-even-kernel", (8,), (4,), padding=((1, 2),), c=2),
     Case("1d-one-tap", (5,), (1,), n=2, c=2, o=3),
     Case("1d-one-sample", (1,), (3,), padding=1, c=2),
+    Case("1d-one-sample-gaps", (1,), (4,), 2, ((6, 9),), rhs_dilation=3, c=2, o=3),
     Case("1d-one-output", (6,), (6,), n=2),
+    Case("1d-one-output-gaps", (4,), (8,), padding=((1, 0),), lhs_dilation=2, n=2, c=2, o=2),
+    Case("1d-one-tap-gaps", (4,), (1,), 3, ((1, 2),), lhs_dilation=2, n=2, c=2, o=2),
     Case("1d-long-kernel", (19,), (17,), padding=16),
     Case("1d-kernel-longer-than-input", (3,), (7,), padding=6, o=2),
     Case("1d-prime-lengths", (53,), (13,), padding=((12, 0),)),
@@ -123,6 +126,7 @@ CASES = (
     Case("0d-groups", (), (), g=2, n=2, c=3, o=2),
     Case("3d-plain", (4, 5, 3), (2, 3, 2), padding=((1, 0), (1, 1), (0, 0)), c=2, o=2),
     Case("3d-everything", (4, 3, 4), (2, 2, 1), (1, 2, 1), ((1, 1), (0, 2), (-1, 0)), (1, 2, 1), (2, 1, 1), g=2, o=2),
+    Case("3d-one-of-each", (1, 4, 6), (3, 4, 1), (2, 1, 2), ((2, 2), (0, 0), (1, 0)), n=2, c=3, o=2),
     Case("4d-plain", (3, 2, 3, 2), (2, 1, 2, 2), padding=((0, 1), (0, 0), (1, 0), (0, 0)), c=2),
     # Empty or vanishing results.
     Case("empty-kernel-too-long", (3,), (5,), n=2, c=2, o=2, vanishes=True),
@@ -160,7 +164,15 @@ CORE = tuple(
 # Fewer still, in the order of preference: for what must only be shown of each algorithm, not of each problem.
 FEW = tuple(
     BY_NAME[name]
-    for name in ("1d-everything", "2d-channels", "1d-long-signal", "1d-few-outputs", "2d-transposed", "3d-plain")
+    for name in (
+        "1d-everything",
+        "2d-channels",
+        "1d-long-signal",
+        "1d-few-outputs",
+        "2d-transposed",
+        "3d-plain",
+        "3d-one-of-each",
+    )
 )
 LIVE = tuple(case for case in CASES if not case.vanishes)
 LIVE_CORE = tuple(case for case in CORE if not case.vanishes)

@@ -25,7 +25,7 @@ ENDO = (
     Case("endo-long", (70,), (3,), padding=1, c=2, o=2),
     Case("endo-dilated", (6,), (3,), padding=2, rhs_dilation=2, n=2, c=2, o=2),
     Case("endo-volume", (3, 2, 4), (3, 1, 3), padding=((1, 1), (0, 0), (1, 1)), c=2, o=2),
-    Case("endo-long-kernel", (6,), (13,), padding=6, c=2, o=2),
+    Case("endo-long-kernel", (6,), (13,), padding=6, n=3, c=2, o=2),
 )
 
 

@@ -24,6 +24,7 @@ CASES = (
     Case("sharded", (7, 6), (3, 2), (2, 1), ((1, 1), (0, 1)), g=2, n=4, c=2, o=4),
     Case("sharded-long", (72,), (5,), padding=((0, 2),), g=2, n=2, o=2),
     Case("sharded-few-outputs", (16,), (13,), padding=1, g=2, n=2, o=2),
+    Case("sharded-narrow", (9,), (8,), padding=1, g=2, n=8, o=2),
     Case("sharded-transposed", (5, 4), (3, 2), padding=2, lhs_dilation=(2, 1), g=2, n=2, o=2),
     Case("sharded-volume", (4, 3, 3), (2, 1, 3), padding=((1, 0), (0, 0), (1, 1)), g=2, n=2, o=2),
 )

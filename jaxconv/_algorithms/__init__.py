@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 
 import jax
 
-from jaxconv._algorithms import fft, lags, matmul, overlap, planes, polyphase, shift, toeplitz, xla
+from jaxconv._algorithms import exchange, fft, lags, matmul, overlap, planes, polyphase, shift, squeeze, toeplitz, xla
 from jaxconv._cost import Cost
 from jaxconv._spec import Problem
 
@@ -50,6 +50,8 @@ class Algorithm:
         cannot reach it. ``method="direct"`` admits no others.
     inner
         Returns the simpler problem that remains, if the algorithm only rearranges operands and result.
+    exchanges
+        Whether batch and output channels change places in the inner problem.
     fuses
         Whether it is written out as many slices, which XLA fuses with what reads the result.
     gathers
@@ -65,6 +67,7 @@ class Algorithm:
     uses_fft: bool = False
     local: bool = True
     inner: Callable[[Problem], Problem] | None = None
+    exchanges: bool = False
     fuses: bool = False
     gathers: Callable[[Problem], Collection[str]] = _nothing
 
@@ -121,6 +124,27 @@ register(
         planes.cost,
         planes.run,
         inner=planes.inner,
+    )
+)
+register(
+    Algorithm(
+        "squeeze",
+        "axes of one sample, tap or output as channels or batch",
+        squeeze.supports,
+        squeeze.cost,
+        squeeze.run,
+        inner=squeeze.inner,
+    )
+)
+register(
+    Algorithm(
+        "exchange",
+        "sums over positions with windows of the kernel instead of the input",
+        exchange.supports,
+        exchange.cost,
+        exchange.run,
+        inner=exchange.inner,
+        exchanges=True,
     )
 )
 register(

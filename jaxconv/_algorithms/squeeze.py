@@ -1,0 +1,182 @@
+"""Axes of a single sample, tap or output: taken out, and convolved along the others only.
+
+A sample sits at ``i l + low`` of the padded input, and the output m reads the tap k there if
+
+    m s + k d = i l + low      (stride s, dilations l of the input and d of the kernel)
+
+Where an axis has one sample, one output or one tap, one of the three is 0, and to each of the others belongs at most
+one of the third, at equal distances. So the sum over that axis is no sum, or one over pairs::
+
+    one sample    y[m] = x[0] w[(low - m s) / d]       an outer product: taps become output channels
+    one output    y[0] = sum_i x[i] w[(i l + low) / d] an inner product: samples and taps become input channels
+    one tap       y[m] = x[(m s - low) / l] w[0]       samples and outputs become the batch
+
+and the remaining axes are convolved as channels or batches of those. Outputs that meet no sample are zero, and are
+computed from nothing. The gradients of each are of these forms again. With no axis left it is one matrix product.
+Whatever algorithm is best for the other axes computes it.
+
+Cost: that of the convolution inside, and one more pass over what changes its axes. The definition, which multiplies
+every tap by padding for each output of a single sample, does as many times more work as the kernel is long.
+
+Error: that of the algorithm inside, of a sum with fewer terms.
+
+Source: the definition; which of the pairs meet is the equation of the adjoints (see `jaxconv._spec`).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from jaxconv._cost import Cost
+from jaxconv._dtypes import accumulation_dtype
+from jaxconv._spec import Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pairs:
+    """Every pair (p, q) with ``p a = q b + c``: `count` of them, from `first` on, `steps` apart."""
+
+    first: tuple[int, int]
+    steps: tuple[int, int]
+    count: int
+
+    @classmethod
+    def of(cls, sizes: tuple[int, int], a: int, b: int, c: int) -> "_Pairs":
+        """Find them with ``0 <= p < sizes[0]`` and ``0 <= q < sizes[1]``."""
+        common = math.gcd(a, b)
+        steps = b // common, a // common
+        start = max(-(-c // a), 0)
+        p = next((p for p in range(start, start + steps[0]) if (p * a - c) % b == 0), sizes[0])
+        q = (p * a - c) // b
+        count = max(min((sizes[0] - 1 - p) // steps[0], (sizes[1] - 1 - q) // steps[1]) + 1, 0)
+        return cls((p, q), steps, count)
+
+    def take(self, array: jax.Array, side: int, axis: int) -> jax.Array:
+        """Slice what the pairs have of one side."""
+        first, step = self.first[side], self.steps[side]
+        return lax.slice_in_dim(array, first, first + (self.count - 1) * step + 1, step, axis)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Taken:
+    """The axes that are taken out, by what they have one of, with their pairs.
+
+    Pairs of an axis with one sample are (output, tap of the reversed kernel), those of one with one output (tap,
+    sample), and those of one with one tap (output, sample).
+    """
+
+    sample: dict[int, _Pairs]
+    output: dict[int, _Pairs]
+    tap: dict[int, _Pairs]
+
+    @classmethod
+    def of(cls, problem: Problem) -> "_Taken":
+        taken, spec = cls({}, {}, {}), problem.spec
+        lengths = zip(problem.input_shape, problem.kernel_shape, problem.output_shape, strict=True)
+        for axis, (samples, taps, outputs) in enumerate(lengths):
+            stride, (low, _) = spec.strides[axis], spec.padding[axis]
+            lhs_dilation, rhs_dilation = spec.lhs_dilation[axis], spec.rhs_dilation[axis]
+            if samples == 1:
+                reach = (taps - 1) * rhs_dilation
+                taken.sample[axis] = _Pairs.of((outputs, taps), stride, rhs_dilation, low - reach)
+            elif outputs == 1:
+                taken.output[axis] = _Pairs.of((taps, samples), rhs_dilation, lhs_dilation, low)
+            elif taps == 1:
+                taken.tap[axis] = _Pairs.of((outputs, samples), stride, lhs_dilation, low)
+        return taken
+
+    @property
+    def pairs(self) -> dict[int, _Pairs]:
+        return self.sample | self.output | self.tap
+
+    def rest(self, values: Sequence) -> tuple:
+        """Return what belongs to the axes that remain."""
+        return tuple(value for axis, value in enumerate(values) if axis not in self.pairs)
+
+
+def _counts(pairs: dict[int, _Pairs]) -> tuple[int, ...]:
+    return tuple(each.count for each in pairs.values())
+
+
+def supports(problem: Problem) -> str | None:
+    """Return the reason if every axis has several samples, taps and outputs, or none of those meet, else None."""
+    pairs = _Taken.of(problem).pairs
+    if not pairs:
+        return "every axis has several samples, taps and outputs"
+    if not all(_counts(pairs)):
+        return "no tap meets a sample"
+    return None
+
+
+def inner(problem: Problem) -> Problem:
+    """Return the convolution along the other axes."""
+    taken, spec = _Taken.of(problem), problem.spec
+    return dataclasses.replace(
+        problem,
+        batch=problem.batch * math.prod(_counts(taken.tap)),
+        in_channels=problem.in_channels * math.prod(_counts(taken.output)),
+        out_channels=problem.out_channels * math.prod(_counts(taken.sample)),
+        input_shape=taken.rest(problem.input_shape),
+        kernel_shape=taken.rest(problem.kernel_shape),
+        spec=dataclasses.replace(
+            spec,
+            strides=taken.rest(spec.strides),
+            padding=taken.rest(spec.padding),
+            lhs_dilation=taken.rest(spec.lhs_dilation),
+            rhs_dilation=taken.rest(spec.rhs_dilation),
+        ),
+    )
+
+
+def cost(problem: Problem) -> Cost:
+    """Return the cost of moving axes, without the convolution inside."""
+    taken, core = _Taken.of(problem), inner(problem)
+    sample, output, tap = (math.prod(_counts(pairs)) > 1 for pairs in (taken.sample, taken.output, taken.tap))
+    moved = math.prod(core.x_shape) * (output or tap)
+    moved += math.prod(core.w_shape) * (sample or output)
+    moved += math.prod(problem.y_shape) * (sample or tap)
+    size = accumulation_dtype(problem.spec.out_dtype).itemsize * moved
+    return Cost(0, 0, 2 * size, size, 0.0, {"bytes": 2 * size})
+
+
+def run(
+    problem: Problem, x: jax.Array, w: jax.Array, compute: Callable[[Problem, jax.Array, jax.Array], jax.Array]
+) -> jax.Array:
+    """Convolve canonical operands; ``compute`` is what convolves along the other axes."""
+    taken, core = _Taken.of(problem), inner(problem)
+    flipped = taken.sample if problem.spec.convention == "correlation" else taken.output
+    w = lax.rev(w, tuple(3 + axis for axis in flipped))
+    for axis, pairs in taken.pairs.items():
+        if axis not in taken.sample:
+            x = pairs.take(x, 1, 3 + axis)
+        if axis not in taken.tap:
+            w = pairs.take(w, int(axis in taken.sample), 3 + axis)
+    # An axis that is merged stands behind what it is merged with, so that devices may share that out.
+    sample, output, tap, rest = (
+        [3 + axis for axis in axes] for axes in (taken.sample, taken.output, taken.tap, taken.rest(range(x.ndim - 3)))
+    )
+    x = x.transpose(0, 1, *tap, 2, *output, *rest, *sample).reshape(core.x_shape)
+    w = w.transpose(0, 1, *sample, 2, *output, *rest, *tap).reshape(core.w_shape)
+    y = compute(core, x, w)
+    y = y.reshape(
+        problem.groups,
+        problem.batch,
+        *_counts(taken.tap),
+        problem.out_channels,
+        *_counts(taken.sample),
+        *core.output_shape,
+        *(1 for _ in output),
+    )
+    # Where each of the canonical axes stands in y.
+    stands = {axis: place for place, axis in enumerate((0, 1, *tap, 2, *sample, *rest, *output))}
+    y = y.transpose([stands[axis] for axis in range(y.ndim)])
+    config = [(0, 0, 0)] * y.ndim
+    for axis, pairs in (taken.sample | taken.tap).items():
+        first, step = pairs.first[0], pairs.steps[0]
+        after = problem.output_shape[axis] - first - (pairs.count - 1) * step - 1
+        config[3 + axis] = (first, after, step - 1)
+    return lax.pad(y, jnp.zeros((), y.dtype), config)
