@@ -3,7 +3,8 @@
 ``y[m] = sum_k w[k] x[m * stride + k * rhs_dilation]`` is written out as one term for each tap (and input channel), each
 a strided slice of the padded input times a scalar, which XLA fuses into a single vectorised loop over the outputs.
 Where there are fewer outputs than taps, as in the kernel gradient of a long signal, the roles change: one sum over a
-window for each output. (With channels to contract these are matrix products: see `jaxconv._algorithms.matmul`.)
+window for each output, several of them in each pass over the operands (see `jaxconv._algorithms._reductions`). With
+channels to contract these are matrix products: see `jaxconv._algorithms.matmul`.
 
 Cost: every multiply-add of the definition but none of im2col's traffic. The terms are unrolled in the program, so that
 their number is bounded: the time to compile grows with it.
@@ -22,7 +23,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._algorithms import _windows
+from jaxconv._algorithms import _reductions, _windows
 from jaxconv._algorithms._once import Call
 from jaxconv._cost import Cost, direct_error
 from jaxconv._dtypes import accumulation_dtype
@@ -32,14 +33,11 @@ MAX_TERMS = 256
 # With so many terms to a sum, an innermost axis that is shorter than LANES is worth two transpositions.
 MANY_TERMS = 32
 LANES = 8
-MAX_WINDOWS = 32
-MAX_GROUPED_WINDOWS = 64
-# In how many blocks a sum is added up elementwise before what is left is reduced: the first of these that divides it,
-# if one does, since what a division leaves over costs a loop of its own.
-BLOCKS = (4, 5, 6, 7, 8, 3)
-# How many windows are reduced together: the time to compile such a program grows with their square, and that of a
-# single one does not run as fast.
-STACK = 5
+# Up to WINDOWS sums over outputs are written out, and computed for other outputs in up to MAX_ROUNDS rounds. Outputs
+# that cannot be divided so are all written out, if they are at most MAX_WINDOWS.
+WINDOWS = 24
+MAX_ROUNDS = 16
+MAX_WINDOWS = 48
 
 
 def _terms(problem: Problem) -> int:
@@ -49,9 +47,9 @@ def _terms(problem: Problem) -> int:
 def _over_outputs(problem: Problem) -> bool:
     """Whether to unroll the outputs rather than the taps."""
     pairs = problem.batch * problem.out_channels
-    # Without groups, pairs of channels are matrix products, and XLA sums a single pair well.
-    most = MAX_GROUPED_WINDOWS if problem.groups > 1 else MAX_WINDOWS if pairs == 1 else 0
-    return pairs * problem.outputs <= min(most, _terms(problem) - 1)
+    # Without groups, pairs of channels are matrix products.
+    single = problem.groups > 1 or pairs == 1
+    return single and pairs * problem.outputs < _terms(problem) and _rounds(problem) is not None
 
 
 def supports(problem: Problem) -> str | None:
@@ -60,8 +58,8 @@ def supports(problem: Problem) -> str | None:
         return None
     terms, outputs = _terms(problem), problem.outputs
     return (
-        f"would unroll {terms} terms (at most {MAX_TERMS}), or {outputs} outputs (at most {MAX_WINDOWS} of a single "
-        f"channel, or {MAX_GROUPED_WINDOWS} of all pairs of channels in groups)"
+        f"would unroll {terms} terms (at most {MAX_TERMS}), or {outputs} outputs (at most {WINDOWS} in each of at most "
+        f"{MAX_ROUNDS} rounds, of a single channel or of all pairs of channels in groups)"
     )
 
 
@@ -80,17 +78,19 @@ def cost(problem: Problem) -> Cost:
         windows = problem.batch * problem.out_channels * problem.outputs
         innermost = problem.w_shape[_innermost(_order(problem), problem.w_shape)]
         terms = {"windows": windows, "window sums": problem.multiply_adds}
-        partial = problem.multiply_adds // BLOCKS[0]
+        _, rounds = _rounds(problem) or (0, 1)
+        copied = padded * (rounds if rounds > 1 else 0)
+        partial = problem.multiply_adds // (rounds * _reductions.BLOCKS[-1])
     else:
         innermost = problem.y_shape[_innermost(_order_of_sums(problem), problem.y_shape)]
         terms = {"sums" if problem.out_channels == 1 else "outer sums": problem.multiply_adds}
         # Sums over many channels spill registers, and strides scatter what neighbours read.
         terms["deep sums"] = problem.multiply_adds * min(problem.in_channels / MANY_TERMS, 1.0)
         terms["strided sums"] = problem.multiply_adds * any(stride > 1 for stride in problem.spec.strides)
-        partial = 0
+        copied = partial = 0
     # Each run along the innermost axis begins anew.
     terms["runs"] = problem.multiply_adds / innermost
-    bytes_moved = itemsize * (outputs + 2 * padded)
+    bytes_moved = itemsize * (outputs + 2 * (padded + copied))
     return Cost(
         multiply_adds=problem.multiply_adds,
         transform_flops=0,
@@ -190,22 +190,32 @@ def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array, once: Call) 
     layout = _windows.Layout(tuple(axis for axis in order if axis != 1))
     axes = [axis for axis in layout.order if problem.w_shape[axis] > 1]
     shape = [problem.w_shape[axis] for axis in axes]
-    summed = [number for number, axis in enumerate(axes) if axis != 0]
-    split, blocks = _blocks(shape, summed)
-    reduced = [1 + number for number in summed]
-    windows = problem.batch * problem.out_channels * problem.outputs
-    # Stacks of about the same height.
-    stops = np.linspace(0, windows, math.ceil(windows / STACK) + 1).astype(int)
+    groups = [number for number, axis in enumerate(axes) if axis == 0]
+    looped, rounds = _rounds(problem) or (0, 1)
+    outputs = [size // rounds if axis == looped else size for axis, size in enumerate(problem.output_shape)]
+
+    def sums(*operands: jax.Array) -> jax.Array:
+        kernels = [lax.reshape(kernel, shape) for kernel in operands[problem.batch :]]
+        products = [
+            lax.mul(lax.reshape(_windows.of_output(problem, item, layout, m), shape), kernel)
+            for item, kernel in itertools.product(operands[: problem.batch], kernels)
+            for m in _windows.positions(outputs)
+        ]
+        return _reductions.totals(products, groups)
 
     def compute(*operands: jax.Array) -> jax.Array:
-        kernels = [lax.reshape(kernel, shape) for kernel in operands[problem.batch :]]
-        sums = []
-        for item, kernel in itertools.product(operands[: problem.batch], kernels):
-            for m in _windows.positions(problem.output_shape):
-                window = lax.reshape(_windows.of_output(problem, item, layout, m), shape)
-                sums.append(_partial_sum(lax.mul(window, kernel), split, blocks))
-        stacks = [_stack(sums[first:stop]) for first, stop in itertools.pairwise(stops)]
-        return lax.concatenate([jnp.sum(stack, axis=reduced, dtype=stack.dtype) for stack in stacks], 0)
+        if rounds == 1:
+            return sums(*operands)
+        items, kernels = operands[: problem.batch], operands[problem.batch :]
+        step, axis = outputs[looped] * problem.spec.strides[looped], layout.spatial[looped]
+        span = items[0].shape[axis] - (rounds - 1) * step
+
+        def some(i: jax.Array) -> jax.Array:
+            # In a call of its own, for what LLVM does not vectorise are loops with such a slice in them.
+            parts = [lax.dynamic_slice_in_dim(item, i * step, span, axis) for item in items]
+            return once(problem.taps, sums, *parts, *kernels)
+
+        return lax.map(some, jnp.arange(rounds))
 
     if problem.spec.convention == "convolution":
         w = lax.rev(w, tuple(range(3, w.ndim)))
@@ -213,41 +223,24 @@ def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array, once: Call) 
     items, kernels = ([lax.index_in_dim(a, i, where, keepdims=False) for i in range(a.shape[where])] for a in (x, w))
     operands = [*(_windows.pad(problem, item, layout) for item in items), *kernels]
     total = once(problem.outputs, compute, *operands)
-    total = total.reshape(problem.batch, problem.out_channels, *problem.output_shape, problem.groups)
-    return jnp.moveaxis(total, -1, 0)
+    total = total.reshape(rounds, problem.batch, problem.out_channels, *outputs, problem.groups)
+    total = jnp.moveaxis(total, (0, -1), (3 + looped, 0))
+    return total.reshape(problem.y_shape)
 
 
-def _stack(arrays: Sequence[jax.Array]) -> jax.Array:
-    return lax.concatenate([lax.expand_dims(array, (0,)) for array in arrays], 0)
-
-
-def _blocks(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, int]:
-    """Return the axis, and into how many blocks, to cut what is summed over some axes."""
-    # Blocks of an outer axis are long, contiguous stretches.
-    for axis, count in itertools.product(axes, BLOCKS):
-        if shape[axis] % count == 0:
-            return axis, count
-    return max(axes, key=shape.__getitem__), BLOCKS[0]
-
-
-def _partial_sum(array: jax.Array, axis: int, blocks: int) -> jax.Array:
-    """Add up blocks of an axis, elementwise.
-
-    XLA on CPU fuses these additions with the product that they add up into one vectorised loop, and reduces the little
-    that is left quickly; a reduction fused with the product itself is 10 to 20 times slower.
-    """
-    size = array.shape[axis]
-    length = max(size // blocks, 1)
-    total = lax.slice_in_dim(array, 0, length, axis=axis)
-    stop = length
-    for stop in range(2 * length, size + 1, length):
-        total = lax.add(total, lax.slice_in_dim(array, stop - length, stop, axis=axis))
-    if stop < size:
-        rest = lax.slice_in_dim(array, stop, size, axis=axis)
-        config = [(0, 0, 0)] * array.ndim
-        config[axis] = (0, length - (size - stop), 0)
-        total = total + lax.pad(rest, jnp.zeros((), array.dtype), config)
-    return total
+def _rounds(problem: Problem) -> tuple[int, int] | None:
+    """Return over which axis of the outputs to loop, and in how many rounds; None if there are too many outputs."""
+    windows = problem.batch * problem.out_channels * problem.outputs
+    divisions = [
+        (rounds, axis)
+        for axis, size in enumerate(problem.output_shape)
+        for rounds in range(1, min(size, MAX_ROUNDS) + 1)
+        if size % rounds == 0 and windows <= rounds * WINDOWS
+    ]
+    if not divisions:
+        return (0, 1) if windows <= MAX_WINDOWS else None
+    rounds, axis = min(divisions)
+    return axis, rounds
 
 
 def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
