@@ -22,7 +22,7 @@ LANES = 8
 def totals(arrays: Sequence[jax.Array], kept: Collection[int]) -> jax.Array:
     """Sum each of some arrays of one shape over all axes but those ``kept``, and stack the results.
 
-    An axis is cut into blocks that are added up elementwise, ``part[v] = sum_b array[b, v]``; then the parts are summed.
+    An axis is cut into blocks that are added up elementwise, ``part[v] = sum_b array[b, v]``; then parts are summed.
     Several arrays are added up by one reduction: XLA on CPU fuses into that what makes the arrays, so that what they
     share is read once, and LLVM vectorises the loop. A reduction to a single number into which products are fused is
     not vectorised, and takes 10 to 20 times longer.

@@ -15,11 +15,8 @@ of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float3
 
 import functools
 import itertools
-import math
-from collections.abc import Sequence
 
 import jax
-import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
