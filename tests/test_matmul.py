@@ -29,15 +29,17 @@ OUTPUTS = (
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    for bound in ("WHOLE", "CHUNK", "SUMMED_WHOLE", "SUMMED_CHUNK"):
+    for bound in ("WHOLE", "CHUNK", "SUMMED_WHOLE", "SUMMED_CHUNK", "ITEM"):
         monkeypatch.setattr(matmul, bound, 2048)
 
 
 @pytest.mark.parametrize("convention", ["correlation", "convolution"])
+@pytest.mark.parametrize("channels_last", [False, True], ids=["channels-first", "channels-last"])
 @pytest.mark.parametrize("case", TAPS + OUTPUTS, ids=str)
-def test_chunks(case, convention):
+def test_chunks(case, convention, channels_last):
     x, w = operands(case, "float64")
-    fn = jax.jit(functools.partial(conv, **case.options, convention=convention, method="matmul"))
+    options = {**case.options, "convention": convention, "channels_last": channels_last}
+    fn = jax.jit(functools.partial(conv, **options, method="matmul"))
     assert "while" in fn.lower(x, w).as_text()
     check("value", fn(x, w), x, w, case, convention, "float64", fft=False)
 

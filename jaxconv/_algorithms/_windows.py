@@ -23,9 +23,19 @@ class Layout:
         """The spatial axes."""
         return tuple(self.order.index(axis) for axis in sorted(self.order) if axis >= 3)
 
-    def undo(self, array: jax.Array) -> jax.Array:
-        """Return an array of this layout in the canonical order."""
-        return array.transpose(tuple(np.argsort(self.order).tolist()))
+    def arrange(self, array: jax.Array) -> jax.Array:
+        """Bring a canonical array to this layout; axes that are left out have length 1."""
+        left_out = self._left_out(array.ndim)
+        return lax.squeeze(array.transpose((*left_out, *self.order)), range(len(left_out)))
+
+    def undo(self, array: jax.Array, ndim: int) -> jax.Array:
+        """Return an array of this layout in the canonical order, with so many axes."""
+        left_out = self._left_out(ndim)
+        array = lax.expand_dims(array, range(len(left_out)))
+        return array.transpose(tuple(np.argsort((*left_out, *self.order)).tolist()))
+
+    def _left_out(self, ndim: int) -> tuple[int, ...]:
+        return tuple(axis for axis in range(ndim) if axis not in self.order)
 
 
 def padded_size(problem: Problem) -> int:

@@ -18,7 +18,8 @@ NaN and infinities.)
 
 What is gathered or summed later is formed for a few items of the batch at a time, so that it stays in the caches:
 larger temporaries are mapped afresh by the allocator at every call, and their page faults cost more than the
-arithmetic.
+arithmetic. Channels are contracted where the caller has them, in front of the positions or behind, so that no operand
+is transposed.
 
 Cost: every multiply-add of the definition, those that meet padding included, at the rate of a matrix product, and the
 traffic of windows and of products that are summed later. Windows and terms are written out in the program, so that
@@ -29,7 +30,9 @@ and Stability of Numerical Algorithms*, 2002, section 3.1). Half precision is su
 """
 
 import functools
+import itertools
 import math
+from collections.abc import Callable, Sequence
 
 import jax
 from jax import lax
@@ -50,6 +53,8 @@ WHOLE = 12 * 2**20
 CHUNK = 8 * 2**20
 SUMMED_WHOLE = 8 * 2**20
 SUMMED_CHUNK = 2 * 2**20
+# Items of so many bytes are computed one at a time, rather than transposed, where the caller has channels first.
+ITEM = 2**20
 
 
 def _over_outputs(problem: Problem) -> bool:
@@ -106,8 +111,20 @@ def _positions(problem: Problem, leading: int) -> int:
     return positions
 
 
+def _channels_first(problem: Problem, items: int) -> bool:
+    """Whether to leave channels in front of the positions, for items that are computed one at a time if there are more.
+
+    Several items would have to be transposed, the channels to the front or to the end, which is what small ones are.
+    """
+    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
+    size = itemsize * sum(map(math.prod, (problem.x_shape, problem.w_shape, problem.y_shape)))
+    return problem.spec.layout == "channels_first" and (items == 1 or size >= ITEM * items)
+
+
 def _chunk(problem: Problem, leading: int) -> int:
     """Return for how many items of the batch to form windows and products at a time."""
+    if _channels_first(problem, problem.batch):
+        return 1
     terms, windows = _counts(problem, leading)
     width = problem.in_channels * windows * (windows > 1) + problem.out_channels * terms * (terms > 1)
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
@@ -117,6 +134,8 @@ def _chunk(problem: Problem, leading: int) -> int:
 
 def _chunk_for_outputs(problem: Problem) -> int:
     """Return for how many input channels to gather windows at a time."""
+    if _channels_first(problem, problem.in_channels):
+        return 1
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     size = itemsize * _gathered(problem)
     return _items_at_a_time(problem.in_channels, size, SUMMED_CHUNK) if size > SUMMED_WHOLE else problem.in_channels
@@ -132,7 +151,9 @@ def _gathered(problem: Problem) -> int:
 def _items_at_a_time(items: int, size: int, most: int) -> int:
     """Divide items of so many bytes together into chunks of at most so many, but of one item at least."""
     chunks = min(max(-(-size // most), 1), items)
-    return -(-items // chunks)
+    chunk = -(-items // chunks)
+    # Where nothing is left over, no item is computed twice.
+    return next((divisor for divisor in range(chunk, chunk // 2, -1) if items % divisor == 0), chunk)
 
 
 def gathers(problem: Problem) -> tuple[str, ...]:
@@ -186,80 +207,150 @@ def cost(problem: Problem) -> Cost:
     )
 
 
+def _layout(problem: Problem, *order: int) -> _windows.Layout:
+    """Return a layout without the axis of the groups where there is but one."""
+    return _windows.Layout(tuple(axis for axis in order if axis or problem.groups > 1))
+
+
+def _without_units(
+    once: Call, terms: int, function: Callable[..., jax.Array], shape: Sequence[int], *operands: jax.Array
+) -> jax.Array:
+    """Compute a function, whose result is of a known shape, once.
+
+    Axes of length 1 are left out on the way: XLA on CPU copies what enters or leaves a call if they stand elsewhere
+    than by default.
+    """
+
+    def inside(*arrays: jax.Array) -> jax.Array:
+        whole = (array.reshape(operand.shape) for array, operand in zip(arrays, operands, strict=True))
+        return jnp.squeeze(function(*whole))
+
+    return once(terms, inside, *map(jnp.squeeze, operands)).reshape(shape)
+
+
+def _side_by_side(
+    x: jax.Array,
+    layout: _windows.Layout,
+    axis: int,
+    starts: Sequence[Sequence[int]],
+    shape: Sequence[int],
+    steps: Sequence[int],
+) -> jax.Array:
+    """Gather along an axis the windows that begin at all combinations of positions."""
+    windows = [_windows.window(x, layout, start, shape, steps) for start in itertools.product(*starts)]
+    return lax.concatenate(windows, axis) if len(windows) > 1 else windows[0]
+
+
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     spec, ndim, leading = problem.spec, problem.spec.ndim, _split(problem) or 0
     terms, windows = _counts(problem, leading)
-    first, rest = range(3, 3 + leading), range(3 + leading, 3 + ndim)
-    # [g, o, c, *K] -> [g, (*rest, c), (*first, o)]
-    w = w.transpose(0, *rest, 2, *first, 1)
-    w = w.reshape(problem.groups, windows * problem.in_channels, terms * problem.out_channels)
-    layout = _windows.Layout((0, 1, *range(3, 3 + ndim), 2))
-    x = x.transpose(layout.order)
+    space, groups = range(3, 3 + ndim), (problem.groups,) if problem.groups > 1 else ()
+    channels_first = _channels_first(problem, problem.batch)
+    layout = _layout(problem, *((0, 1, 2, *space) if channels_first else (0, 1, *space, 2)))
+    channels, where = layout.order.index(2), layout.order.index(1)
     chunk = _chunk(problem, leading)
+    offsets = [[k * d for k in range(taps)] for taps, d in zip(problem.kernel_shape, spec.rhs_dilation, strict=True)]
     pad = functools.partial(_windows.pad, problem, layout=layout)
 
-    def window(x: jax.Array, tap: tuple[int, ...]) -> jax.Array:
-        start = [0] * leading + [k * d for k, d in zip(tap, spec.rhs_dilation[leading:], strict=True)]
-        shape = (*x.shape[2 : 2 + leading], *problem.output_shape[leading:])
-        return _windows.window(x, layout, start, shape, (1,) * leading + spec.strides[leading:])
-
-    def term(product: jax.Array, number: int, tap: tuple[int, ...]) -> jax.Array:
-        start = [k * d for k, d in zip(tap, spec.rhs_dilation[:leading], strict=True)] + [0] * (ndim - leading)
-        steps = spec.strides[:leading] + (1,) * (ndim - leading)
-        columns = lax.slice_in_dim(product, number * problem.out_channels, (number + 1) * problem.out_channels, axis=-1)
-        return _windows.window(columns, layout, start, problem.output_shape, steps)
-
     def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
-        columns = [window(x, tap) for tap in _windows.positions(problem.kernel_shape[leading:])]
-        columns = lax.concatenate(columns, ndim + 2) if windows > 1 else columns[0]
-        contraction = (((ndim + 2,), (1,)), ((0,), (0,)))
-        return lax.dot_general(columns, w, contraction, precision=spec.precision)
+        shape = (*(x.shape[axis] for axis in layout.spatial[:leading]), *problem.output_shape[leading:])
+        steps = (1,) * leading + spec.strides[leading:]
+        columns = _side_by_side(x, layout, channels, [[0]] * leading + offsets[leading:], shape, steps)
+        if channels_first:  # of a single item
+            matrix = columns.reshape(*groups, columns.shape[channels], -1)
+            product = _product(problem, w, matrix, (w.ndim - 2,), (w.ndim - 2,))
+            return product.reshape(*groups, 1, -1, *shape)
+        matrix = columns.reshape(*groups, -1, columns.shape[channels])
+        product = _product(problem, matrix, w, (w.ndim - 1,), (w.ndim - 2,))
+        return product.reshape(*columns.shape[:-1], product.shape[-1])
 
     def add(product: jax.Array) -> jax.Array:
-        taps = enumerate(_windows.positions(problem.kernel_shape[:leading]))
-        return functools.reduce(jnp.add, [term(product, number, tap) for number, tap in taps])
+        steps = spec.strides[:leading] + (1,) * (ndim - leading)
+        sums = []
+        for number, start in enumerate(itertools.product(*offsets[:leading], *[[0]] * (ndim - leading))):
+            first, last = number * problem.out_channels, (number + 1) * problem.out_channels
+            columns = lax.slice_in_dim(product, first, last, axis=channels)
+            sums.append(_windows.window(columns, layout, start, problem.output_shape, steps))
+        return functools.reduce(jnp.add, sums)
 
-    if chunk < problem.batch:
-        y = lax.map(lambda items: add(multiply(pad(items), w)), _chunks(x, chunk, axis=1))
-        y = jnp.moveaxis(y, 0, 1).reshape(problem.groups, -1, *y.shape[3:])[:, : problem.batch]
-    else:
-        y = once(terms * windows, lambda x, w: add(multiply(x, w)), pad(x), w)
-    return layout.undo(y)
+    def compute(x: jax.Array, w: jax.Array) -> jax.Array:
+        if chunk == problem.batch:
+            return add(multiply(x, w))
+
+        def step(number: jax.Array, y: jax.Array) -> jax.Array:
+            # The last chunk may begin before the one in front of it ends, and then computes some items once more.
+            start = jnp.minimum(number * chunk, problem.batch - chunk)
+            items = lax.dynamic_slice_in_dim(x, start, chunk, where)
+            return lax.dynamic_update_slice_in_dim(y, add(multiply(pad(items), w)), start, where)
+
+        y = _zeros_like(x, tuple(problem.y_shape[axis] for axis in layout.order))
+        return lax.fori_loop(0, -(-problem.batch // chunk), step, y)
+
+    # [g, o, c, *K] -> [g, (*rest, c), (*first, o)]
+    first, rest = range(3, 3 + leading), range(3 + leading, 3 + ndim)
+    w = w.transpose(0, *rest, 2, *first, 1).reshape(*groups, windows * problem.in_channels, -1)
+    x = layout.arrange(x)
+    x = pad(x) if chunk == problem.batch else x
+    shape = [problem.y_shape[axis] for axis in layout.order]
+    return layout.undo(_without_units(once, terms * windows, compute, shape, x, w), 3 + ndim)
 
 
 def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     spec, ndim = problem.spec, problem.spec.ndim
-    layout = _windows.Layout((0, 2, *range(3, 3 + ndim), 1))
-    x, w = x.transpose(layout.order), w.transpose(layout.order)
+    space, groups = range(3, 3 + ndim), (problem.groups,) if problem.groups > 1 else ()
+    channels_first = _channels_first(problem, problem.in_channels)
+    layout = _layout(problem, *((0, 1, 2, *space) if channels_first else (0, 2, *space, 1)))
+    where, items = layout.order.index(2), layout.order.index(1)
+    chunk = _chunk_for_outputs(problem)
+    # [g, o, (c, *K)] [g, (*M, n), (c, *K)] -> [g, o, (*M, n)], or with what is summed in front. XLA on CPU multiplies
+    # several times faster if the wider factor leads there, and the narrower one here.
+    wide = problem.outputs * problem.batch
+    columns_lead = (wide > problem.out_channels) == channels_first
+    product_shape = (*groups, *((wide, problem.out_channels) if columns_lead else (problem.out_channels, wide)))
+    offsets = [[m * s for m in range(size)] for size, s in zip(problem.output_shape, spec.strides, strict=True)]
     pad = functools.partial(_windows.pad, problem, layout=layout)
 
     def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
-        columns = [_windows.of_output(problem, x, layout, m) for m in _windows.positions(problem.output_shape)]
-        # [g, c, *K, o] [g, c, *K, (*M, n)] -> [g, o, (*M, n)]
-        contracted = tuple(range(1, ndim + 2))
-        dimensions = ((contracted, contracted), ((0,), (0,)))
-        return lax.dot_general(w, lax.concatenate(columns, ndim + 2), dimensions, precision=spec.precision)
+        columns = _side_by_side(x, layout, items, offsets, problem.kernel_shape, spec.rhs_dilation)
+        if channels_first:
+            w, columns = (array.reshape(*groups, array.shape[items], -1) for array in (w, columns))
+        kept = len(groups) if channels_first else w.ndim - 1
+        summed = [axis for axis in range(len(groups), w.ndim) if axis != kept]
+        return _product(problem, *((columns, w) if columns_lead else (w, columns)), summed, summed)
 
-    chunk = _chunk_for_outputs(problem)
-    if chunk < problem.in_channels:
-        xs, ws = (_chunks(operand, chunk, axis=1) for operand in (x, w))
-        total = _zeros_like(x, jax.eval_shape(multiply, pad(xs[0]), ws[0]).shape)
-        y = lax.fori_loop(0, len(xs), lambda i, total: total + multiply(pad(xs[i]), ws[i]), total)
-    else:
-        y = once(problem.outputs, multiply, pad(x), w)
+    def compute(x: jax.Array, w: jax.Array) -> jax.Array:
+        if chunk == problem.in_channels:
+            return multiply(x, w)
+
+        def step(number: jax.Array, total: jax.Array) -> jax.Array:
+            start = jnp.minimum(number * chunk, problem.in_channels - chunk)
+            operands = [lax.dynamic_slice_in_dim(operand, start, chunk, where) for operand in (x, w)]
+            if problem.in_channels % chunk:
+                # The last chunk begins before the one in front of it ends, with channels that are summed already.
+                new = start + lax.broadcasted_iota(start.dtype, (chunk,), 0) >= number * chunk
+                shape = [chunk if axis == where else 1 for axis in range(x.ndim)]
+                operands = [jnp.where(new.reshape(shape), operand, 0) for operand in operands]
+            return total + multiply(pad(operands[0]), operands[1])
+
+        total = _zeros_like(x, product_shape)
+        return lax.fori_loop(0, -(-problem.in_channels // chunk), step, total)
+
+    x, w = layout.arrange(x), layout.arrange(w)
+    x = pad(x) if chunk == problem.in_channels else x
+    y = _without_units(once, problem.outputs, compute, product_shape, x, w)
+    if columns_lead:
+        y = jnp.swapaxes(y, -1, -2)
     y = y.reshape(problem.groups, problem.out_channels, *problem.output_shape, problem.batch)
     return jnp.moveaxis(y, -1, 1)
 
 
-def _chunks(operand: jax.Array, chunk: int, axis: int) -> jax.Array:
-    """Cut an axis into chunks, the last of which zeros fill up, along a new leading axis."""
-    size = operand.shape[axis]
-    count = -(-size // chunk)
-    config = [(0, 0, 0)] * operand.ndim
-    config[axis] = (0, count * chunk - size, 0)
-    operand = lax.pad(operand, jnp.zeros((), operand.dtype), config)
-    operand = operand.reshape(*operand.shape[:axis], count, chunk, *operand.shape[axis + 1 :])
-    return jnp.moveaxis(operand, axis, 0)
+def _product(
+    problem: Problem, a: jax.Array, b: jax.Array, contracted_a: Sequence[int], contracted_b: Sequence[int]
+) -> jax.Array:
+    """Multiply matrices, those of each group if there are several."""
+    batched = ((0,), (0,)) if problem.groups > 1 else ((), ())
+    contracted = (tuple(contracted_a), tuple(contracted_b))
+    return lax.dot_general(a, b, (contracted, batched), precision=problem.spec.precision)
 
 
 def _zeros_like(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:

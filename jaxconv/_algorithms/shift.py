@@ -176,7 +176,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     # Outside of the call, padding is fused with what made the input, and shared with the kernel gradient.
     x = _windows.pad(problem, x, layout)
     y = once(_terms(problem), compute, x, w)
-    return _windows.Layout(order).undo(lax.reshape(y, [shape[axis] for axis in order]))
+    return _windows.Layout(order).undo(lax.reshape(y, [shape[axis] for axis in order]), len(order))
 
 
 def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
