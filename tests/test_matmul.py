@@ -19,6 +19,7 @@ from .tolerances import check
 TAPS = (
     Case("im2col", (11, 7), (3, 2), (1, 2), ((1, 1), (0, 2)), n=5, c=2, o=9),
     Case("products-first", (11, 7), (3, 2), (2, 1), ((1, 1), (0, 2)), n=5, c=9, o=2),
+    Case("products-padded", (6, 5), (2, 3), padding=((1, 2), (2, 1)), lhs_dilation=(2, 1), n=5, c=13, o=2),
     Case("both", (6, 5, 7), (2, 2, 3), padding=1, g=2, n=5, c=3, o=4),
 )
 OUTPUTS = (

@@ -47,16 +47,17 @@ def padded_size(problem: Problem) -> int:
     return size
 
 
-def pad(problem: Problem, x: jax.Array, layout: Layout) -> jax.Array:
-    """Dilate and pad the input, which is in the layout already.
+def pad(problem: Problem, x: jax.Array, layout: Layout, axes: Sequence[int] | None = None) -> jax.Array:
+    """Dilate and pad the input, which is in the layout already, along some spatial axes or all.
 
     One axis after the other: XLA on CPU fuses these into one loop, which it compiles faster than that of a single
     padding of several axes.
     """
-    for axis, pads, dilation in zip(layout.spatial, problem.spec.padding, problem.spec.lhs_dilation, strict=True):
+    for axis in range(problem.spec.ndim) if axes is None else axes:
+        pads, dilation = problem.spec.padding[axis], problem.spec.lhs_dilation[axis]
         if any(pads) or dilation > 1:
             config = [(0, 0, 0)] * x.ndim
-            config[axis] = (*pads, dilation - 1)
+            config[layout.spatial[axis]] = (*pads, dilation - 1)
             x = lax.pad(x, jnp.zeros((), x.dtype), config)
     return x
 

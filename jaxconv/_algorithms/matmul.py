@@ -9,12 +9,13 @@ taps; then the shifted parts of that product are added up::
 
 With no leading axis this is im2col. With no trailing one nothing is gathered: each sample is multiplied by all
 weights, and what is moved are outputs, which pays where there are fewer of those than of inputs. The split is the one
-that moves the fewest elements.
+that moves the fewest elements. Along leading axes products are padded and dilated rather than the input, if they are
+narrower.
 
 Written out over the outputs, where these are few, as in the kernel gradient: the windows that all outputs read of the
 input are gathered side by side, and one product with the kernel sums over positions and channels. (To gather windows of
 a smaller kernel instead, extended by zeros, would multiply samples by zeros that the definition does not, and so spread
-NaN and infinities.)
+NaN and infinities: see `jaxconv._algorithms.exchange`.)
 
 What is gathered or summed later is formed for a few items of the batch at a time, so that it stays in the caches:
 larger temporaries are mapped afresh by the allocator at every call, and their page faults cost more than the
@@ -102,9 +103,17 @@ def supports(problem: Problem) -> str | None:
     return None
 
 
+def _pads_products(problem: Problem, leading: int) -> bool:
+    """Whether leading axes are dilated and padded after the product, which is narrower than the input."""
+    terms, _ = _counts(problem, leading)
+    return leading > 0 and problem.out_channels * terms < problem.in_channels
+
+
 def _positions(problem: Problem, leading: int) -> int:
     """Return how many positions of an item of the batch the product is formed at."""
     positions = math.prod(problem.output_shape[leading:])
+    if _pads_products(problem, leading):
+        return positions * math.prod(problem.input_shape[:leading])
     for axis in range(leading):
         low, high = problem.spec.padding[axis]
         positions *= dilated(problem.input_shape[axis], problem.spec.lhs_dilation[axis]) + low + high
@@ -250,7 +259,8 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     channels, where = layout.order.index(2), layout.order.index(1)
     chunk = _chunk(problem, leading)
     offsets = [[k * d for k in range(taps)] for taps, d in zip(problem.kernel_shape, spec.rhs_dilation, strict=True)]
-    pad = functools.partial(_windows.pad, problem, layout=layout)
+    late = range(leading) if _pads_products(problem, leading) else range(0)
+    pad = functools.partial(_windows.pad, problem, layout=layout, axes=range(len(late), ndim))
 
     def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
         shape = (*(x.shape[axis] for axis in layout.spatial[:leading]), *problem.output_shape[leading:])
@@ -266,6 +276,9 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
 
     def add(product: jax.Array) -> jax.Array:
         steps = spec.strides[:leading] + (1,) * (ndim - leading)
+        if late:
+            # Once, not in each of the terms that read it.
+            product = lax.optimization_barrier(_windows.pad(problem, product, layout, late))
         sums = []
         for number, start in enumerate(itertools.product(*offsets[:leading], *[[0]] * (ndim - leading))):
             first, last = number * problem.out_channels, (number + 1) * problem.out_channels
