@@ -125,6 +125,9 @@ CASES = (
     Case("0d", (), (), n=3, c=4, o=5),
     Case("0d-groups", (), (), g=2, n=2, c=3, o=2),
     Case("3d-plain", (4, 5, 3), (2, 3, 2), padding=((1, 0), (1, 1), (0, 0)), c=2, o=2),
+    # Rows so short that sums run on across them, with what stands on the other axes.
+    Case("3d-many-taps", (5, 6, 7), (3, 3, 4), padding=((1, 1), (2, 2), (3, 3)), n=2),
+    Case("3d-many-taps-strided", (7, 4, 9), (2, 3, 4), (2, 1, 1), ((1, 1), (1, 1), (2, 2)), (1, 2, 1), (2, 1, 2), g=2),
     Case("3d-everything", (4, 3, 4), (2, 2, 1), (1, 2, 1), ((1, 1), (0, 2), (-1, 0)), (1, 2, 1), (2, 1, 1), g=2, o=2),
     Case("3d-one-of-each", (1, 4, 6), (3, 4, 1), (2, 1, 2), ((2, 2), (0, 0), (1, 0)), n=2, c=3, o=2),
     Case("4d-plain", (3, 2, 3, 2), (2, 1, 2, 2), padding=((0, 1), (0, 0), (1, 0), (0, 0)), c=2),

@@ -1,7 +1,9 @@
 """Sum of shifted slices: few taps with few channels, depthwise layers, stencils.
 
 ``y[m] = sum_k w[k] x[m * stride + k * rhs_dilation]`` is written out as one term for each tap (and input channel), each
-a strided slice of the padded input times a scalar, which XLA fuses into a single vectorised loop over the outputs.
+a strided slice of the padded input times a scalar, which XLA fuses into a single vectorised loop over the outputs. Of
+several axes the loop runs over the last; where that is too short for vector instructions it runs on into the next row
+of the padded input, and what it sums between rows is dropped.
 Where there are fewer outputs than taps, as in the kernel gradient of a long signal, the roles change: one sum over a
 window for each output, several of them in each pass over the operands (see `jaxconv._algorithms._reductions`). With
 channels to contract these are matrix products: see `jaxconv._algorithms.matmul`.
@@ -15,6 +17,7 @@ of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float3
 
 import functools
 import itertools
+from collections.abc import Sequence
 
 import jax
 from jax import lax
@@ -23,13 +26,20 @@ from jax import numpy as jnp
 from jaxconv._algorithms import _reductions, _windows
 from jaxconv._algorithms._once import Call
 from jaxconv._cost import Cost, direct_error
-from jaxconv._dtypes import accumulation_dtype
-from jaxconv._spec import Problem
+from jaxconv._dtypes import accumulation_dtype, is_complex
+from jaxconv._spec import Problem, dilated
 
 MAX_TERMS = 256
 # With so many terms to a sum, an innermost axis that is shorter than LANES is worth two transpositions.
 MANY_TERMS = 32
 LANES = 8
+# How many bytes a vector instruction takes, and how many terms cost as much as copying what is left when sums between
+# rows are dropped.
+VECTOR = 32
+DROPPING = 8
+# Into how many chains of additions a sum is divided, and how many terms make one.
+CHAINS = 4
+CHAIN = 8
 # Up to WINDOWS sums over outputs are written out, and computed for other outputs in up to MAX_ROUNDS rounds. Outputs
 # that cannot be divided so are all written out, if they are at most MAX_WINDOWS.
 WINDOWS = 24
@@ -71,22 +81,29 @@ def cost(problem: Problem) -> Cost:
     outputs = problem.groups * problem.batch * problem.out_channels * problem.outputs
     padded = _windows.padded_size(problem)
     terms: dict[str, float]
+    sums = problem.multiply_adds
     if _over_outputs(problem):
         windows = problem.batch * problem.out_channels * problem.outputs
         innermost = problem.w_shape[_innermost(_order(problem), problem.w_shape)]
-        terms = {"windows": windows, "window sums": problem.multiply_adds}
+        terms = {"windows": windows, "window sums": sums}
         _, rounds = _rounds(problem) or (0, 1)
         copied = padded * (rounds if rounds > 1 else 0)
-        partial = problem.multiply_adds // (rounds * _reductions.BLOCKS[-1])
+        partial = sums // (rounds * _reductions.BLOCKS[-1])
     else:
         innermost = problem.y_shape[_innermost(_order_of_sums(problem), problem.y_shape)]
-        terms = {"sums" if problem.out_channels == 1 else "outer sums": problem.multiply_adds}
+        row = _joined(problem)
+        if row:
+            sums *= row / innermost
+            innermost *= row
+        terms = {"sums" if problem.out_channels == 1 else "outer sums": sums}
         # Sums over many channels spill registers, and strides scatter what neighbours read.
-        terms["deep sums"] = problem.multiply_adds * min(problem.in_channels / MANY_TERMS, 1.0)
-        terms["strided sums"] = problem.multiply_adds * any(stride > 1 for stride in problem.spec.strides)
-        copied = partial = 0
-    # Each run along the innermost axis begins anew.
-    terms["runs"] = problem.multiply_adds / innermost
+        terms["deep sums"] = sums * min(problem.in_channels / MANY_TERMS, 1.0)
+        terms["strided sums"] = sums * any(stride > 1 for stride in problem.spec.strides)
+        copied, partial = outputs if row else 0, 0
+    # Each run along the innermost axis begins anew, and what does not fill a vector at its end is computed one by one;
+    # measured by the run that leaves as much as the average one.
+    lanes = _lanes(problem)
+    terms["runs"] = sums / innermost * (1 + innermost % lanes) / ((1 + lanes) / 2)
     bytes_moved = itemsize * (outputs + 2 * (padded + copied))
     return Cost(
         multiply_adds=problem.multiply_adds,
@@ -126,6 +143,31 @@ def _order_of_sums(problem: Problem) -> tuple[int, ...]:
     return (*(axis for axis in order if axis != longest), longest)
 
 
+def _lanes(problem: Problem) -> int:
+    """Return how many numbers a vector instruction adds up."""
+    return max(VECTOR // accumulation_dtype(problem.spec.out_dtype).itemsize, 1)
+
+
+def _joined(problem: Problem) -> int:
+    """Return how long a padded row is, if sums over taps run on from one row to the next; otherwise 0.
+
+    Rows of the padded input follow each other in memory, and so do the windows that taps read of them, if what stands
+    between the ends of two rows is computed too, and dropped. That pays for many terms and short rows, which leave much
+    of a vector instruction idle.
+    """
+    outer, inner = ([-1, -1, *_order_of_sums(problem)])[-2:]
+    spec, shape = problem.spec, problem.y_shape
+    if min(outer, inner) < 3 or min(shape[outer], shape[inner]) == 1 or spec.strides[outer - 3] > 1:
+        return 0
+    if spec.strides[inner - 3] > 1 or is_complex(spec.out_dtype):
+        return 0
+    length = shape[inner]
+    row = length + dilated(problem.kernel_shape[inner - 3], spec.rhs_dilation[inner - 3]) - 1
+    lanes = _lanes(problem)
+    alone = length // lanes + (length % lanes + 1) / 2
+    return row if _terms(problem) * (alone - row / lanes) > DROPPING * alone else 0
+
+
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     order, shape = _order_of_sums(problem), problem.y_shape
     of_channel = _windows.Layout(tuple(axis for axis in order if axis != 2))
@@ -138,6 +180,16 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     taps = list(_windows.positions(problem.kernel_shape))
     if problem.spec.convention == "convolution":
         taps.reverse()
+    row = _joined(problem)
+    dropped = row - sums[-1] if row else 0
+    if row:
+        sums[-2:] = [sums[-2] * row - dropped]
+        of_windows.pop()
+
+    def window(channel: jax.Array, tap: tuple[int, ...]) -> jax.Array:
+        if row:
+            return _run_of_tap(problem, channel, order, tap, row)
+        return _windows.of_tap(problem, channel, of_channel, tap)
 
     def part(x: jax.Array, w: jax.Array, first: int, stop: int) -> jax.Array:
         shape = [stop - first, *sums[1:]] if sums else []
@@ -147,17 +199,19 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
             channel = x if problem.in_channels == 1 else lax.index_in_dim(x, c, keepdims=False)
             weights = lax.index_in_dim(w, c, axis=1, keepdims=False)
             for number, tap in enumerate(taps):
-                window = _windows.of_tap(problem, channel, of_channel, tap)
-                window = lax.reshape(window, [sums[number] for number in of_windows])
-                window = lax.slice_in_dim(window, first, stop) if shape != sums else window
+                read = lax.reshape(window(channel, tap), [sums[number] for number in of_windows])
+                read = lax.slice_in_dim(read, first, stop) if shape != sums else read
                 weight = lax.index_in_dim(weights, number, keepdims=False)
                 terms.append(
                     lax.mul(
-                        lax.broadcast_in_dim(window, shape, of_windows),
+                        lax.broadcast_in_dim(read, shape, of_windows),
                         lax.broadcast_in_dim(weight, shape, of_weights),
                     )
                 )
-        return functools.reduce(lax.add, terms)
+        # Each addition waits for the one before: those of several chains are under way at the same time.
+        chains = min(CHAINS, max(len(terms) // CHAIN, 1))
+        stops = [len(terms) * chain // chains for chain in range(chains + 1)]
+        return functools.reduce(lax.add, [functools.reduce(lax.add, terms[a:b]) for a, b in itertools.pairwise(stops)])
 
     def compute(x: jax.Array, w: jax.Array) -> jax.Array:
         whole = sums[0] if sums else 1
@@ -176,7 +230,26 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     # Outside of the call, padding is fused with what made the input, and shared with the kernel gradient.
     x = _windows.pad(problem, x, layout)
     y = once(_terms(problem), compute, x, w)
+    if row:
+        y = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0)] * (y.ndim - 1) + [(0, dropped, 0)])
+        y = lax.slice_in_dim(y.reshape(*y.shape[:-1], -1, row), 0, row - dropped, axis=-1)
     return _windows.Layout(order).undo(lax.reshape(y, [shape[axis] for axis in order]), len(order))
+
+
+def _run_of_tap(problem: Problem, x: jax.Array, order: Sequence[int], tap: Sequence[int], row: int) -> jax.Array:
+    """Return what one tap reads of the padded input, for all outputs and what stands between rows of them."""
+    *leading, outer, inner = (axis for axis in order if axis != 2)
+    x = x.reshape(*x.shape[:-2], -1)
+    begin, end, steps = [0] * x.ndim, list(x.shape), [1] * x.ndim
+    for number, axis in enumerate(leading):
+        if axis >= 3:
+            begin[number] = tap[axis - 3] * problem.spec.rhs_dilation[axis - 3]
+            steps[number] = problem.spec.strides[axis - 3]
+            end[number] = begin[number] + dilated(problem.output_shape[axis - 3], steps[number])
+    offsets = [tap[axis - 3] * problem.spec.rhs_dilation[axis - 3] for axis in (outer, inner)]
+    begin[-1] = offsets[0] * row + offsets[1]
+    end[-1] = begin[-1] + (problem.y_shape[outer] - 1) * row + problem.y_shape[inner]
+    return lax.slice(x, begin, end, steps)
 
 
 def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
