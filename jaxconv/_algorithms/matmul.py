@@ -49,7 +49,7 @@ MAX_TERMS = 64
 MAX_WINDOWS = 128
 MAX_OUTPUTS = 64
 # Windows and products of more than WHOLE bytes are formed for some items of the batch at a time, CHUNK bytes together;
-# those that are summed over positions, for some input channels, in chunks that stay in the cache.
+# those that are summed over positions, for some input channels or for a part of one, in chunks that stay in the cache.
 WHOLE = 12 * 2**20
 CHUNK = 8 * 2**20
 SUMMED_WHOLE = 8 * 2**20
@@ -150,6 +150,14 @@ def _chunk_for_outputs(problem: Problem) -> int:
     return _items_at_a_time(problem.in_channels, size, SUMMED_CHUNK) if size > SUMMED_WHOLE else problem.in_channels
 
 
+def _rows(problem: Problem) -> int:
+    """Return for how many taps of the first axis to gather the windows of an input channel at a time."""
+    chunk, rows = _chunk_for_outputs(problem), problem.kernel_shape[0]
+    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
+    size = itemsize * _gathered(problem) // problem.in_channels
+    return _items_at_a_time(rows, size, SUMMED_CHUNK) if chunk == 1 and size > SUMMED_WHOLE else rows
+
+
 def _gathered(problem: Problem) -> int:
     """Return how many elements the windows of all outputs have; a single one is the input itself."""
     if problem.outputs == 1:
@@ -185,7 +193,7 @@ def cost(problem: Problem) -> Cost:
     if _over_outputs(problem):
         windows = _gathered(problem)
         products, multiply_adds = result, problem.multiply_adds
-        chunks = -(-problem.in_channels // _chunk_for_outputs(problem))
+        chunks = -(-problem.in_channels // _chunk_for_outputs(problem)) * -(-problem.kernel_shape[0] // _rows(problem))
         form, narrow, scratch = "outputs", problem.out_channels, padded + windows // chunks + 2 * result
     else:
         leading = _split(problem) or 0
@@ -324,16 +332,33 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
     pad = functools.partial(_windows.pad, problem, layout=layout)
 
     def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
-        columns = _side_by_side(x, layout, items, offsets, problem.kernel_shape, spec.rhs_dilation)
+        shape = [w.shape[axis] for axis in layout.spatial]
+        columns = _side_by_side(x, layout, items, offsets, shape, spec.rhs_dilation)
         if channels_first:
             w, columns = (array.reshape(*groups, array.shape[items], -1) for array in (w, columns))
         kept = len(groups) if channels_first else w.ndim - 1
         summed = [axis for axis in range(len(groups), w.ndim) if axis != kept]
         return _product(problem, *((columns, w) if columns_lead else (w, columns)), summed, summed)
 
+    def by_rows(x: jax.Array, w: jax.Array) -> jax.Array:
+        axis, (taps, *_), rows = layout.spatial[0], problem.kernel_shape, _rows(problem)
+        stride, dilation, reach = spec.strides[0], spec.rhs_dilation[0], problem.output_shape[0]
+
+        def part(start: jax.Array | int, rows: int) -> jax.Array:
+            extent = dilated(rows, dilation) + (reach - 1) * stride
+            window = lax.dynamic_slice_in_dim(x, start * dilation, extent, axis)
+            return multiply(window, lax.dynamic_slice_in_dim(w, start, rows, axis))
+
+        if rows == taps:
+            return multiply(x, w)
+        total = _zeros_like(x, product_shape)
+        total = lax.fori_loop(0, taps // rows, lambda number, total: total + part(number * rows, rows), total)
+        left = taps % rows
+        return total + part(taps - left, left) if left else total
+
     def compute(x: jax.Array, w: jax.Array) -> jax.Array:
         if chunk == problem.in_channels:
-            return multiply(x, w)
+            return by_rows(x, w)
 
         def step(number: jax.Array, total: jax.Array) -> jax.Array:
             start = jnp.minimum(number * chunk, problem.in_channels - chunk)
@@ -343,7 +368,7 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
                 new = start + lax.broadcasted_iota(start.dtype, (chunk,), 0) >= number * chunk
                 shape = [chunk if axis == where else 1 for axis in range(x.ndim)]
                 operands = [jnp.where(new.reshape(shape), operand, 0) for operand in operands]
-            return total + multiply(pad(operands[0]), operands[1])
+            return total + by_rows(pad(operands[0]), operands[1])
 
         total = _zeros_like(x, product_shape)
         return lax.fori_loop(0, -(-problem.in_channels // chunk), step, total)
