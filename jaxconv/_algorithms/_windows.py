@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -62,12 +63,19 @@ def pad(problem: Problem, x: jax.Array, layout: Layout, axes: Sequence[int] | No
     return x
 
 
-def window(x: jax.Array, layout: Layout, start: Sequence[int], shape: Sequence[int], steps: Sequence[int]) -> jax.Array:
+def window(
+    x: jax.Array, layout: Layout, start: Sequence[int | jax.Array], shape: Sequence[int], steps: Sequence[int]
+) -> jax.Array:
     """Slice the spatial axes: ``shape`` samples from ``start``, ``steps`` apart."""
-    begin, end, stride = [0] * x.ndim, list(x.shape), [1] * x.ndim
+    begin: list[Any] = [0] * x.ndim
+    extents, stride = list(x.shape), [1] * x.ndim
     for axis, first, size, step in zip(layout.spatial, start, shape, steps, strict=True):
-        begin[axis], end[axis], stride[axis] = first, first + dilated(size, step), step
-    return lax.slice(x, begin, end, stride)
+        begin[axis], extents[axis], stride[axis] = first, dilated(size, step), step
+    if all(isinstance(first, int) for first in begin):
+        end = [first + extent for first, extent in zip(begin, extents, strict=True)]
+        return lax.slice(x, begin, end, stride)
+    begin = [np.uint32(first) if isinstance(first, int) else first for first in begin]
+    return lax.slice(lax.dynamic_slice(x, begin, extents), [0] * x.ndim, extents, stride)
 
 
 def positions(shape: Sequence[int]) -> Iterator[tuple[int, ...]]:

@@ -34,6 +34,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 from jax import lax
@@ -230,26 +231,31 @@ def _layout(problem: Problem, *order: int) -> _windows.Layout:
 
 
 def _without_units(
-    once: Call, terms: int, function: Callable[..., jax.Array], shape: Sequence[int], *operands: jax.Array
+    once: Call,
+    function: Callable[..., jax.Array],
+    shape: Sequence[int],
+    starts: Sequence[Sequence[int]],
+    *operands: jax.Array,
 ) -> jax.Array:
-    """Compute a function, whose result is of a known shape, once.
+    """Compute a function of windows' positions and operands, whose result is of a known shape, once.
 
     Axes of length 1 are left out on the way: XLA on CPU copies what enters or leaves a call if they stand elsewhere
-    than by default.
+    than by default. It gathers each window in a loop of its own, all of which are equal if it does not see where the
+    windows begin.
     """
 
-    def inside(*arrays: jax.Array) -> jax.Array:
+    def inside(starts: Any, *arrays: jax.Array) -> jax.Array:
         whole = (array.reshape(operand.shape) for array, operand in zip(arrays, operands, strict=True))
-        return jnp.squeeze(function(*whole))
+        return jnp.squeeze(function(starts, *whole))
 
-    return once(terms, inside, *map(jnp.squeeze, operands)).reshape(shape)
+    return once.apart(inside, once.hidden(starts), *map(jnp.squeeze, operands)).reshape(shape)
 
 
 def _side_by_side(
     x: jax.Array,
     layout: _windows.Layout,
     axis: int,
-    starts: Sequence[Sequence[int]],
+    starts: Any,
     shape: Sequence[int],
     steps: Sequence[int],
 ) -> jax.Array:
@@ -260,7 +266,7 @@ def _side_by_side(
 
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     spec, ndim, leading = problem.spec, problem.spec.ndim, _split(problem) or 0
-    terms, windows = _counts(problem, leading)
+    _, windows = _counts(problem, leading)
     space, groups = range(3, 3 + ndim), (problem.groups,) if problem.groups > 1 else ()
     channels_first = _channels_first(problem, problem.batch)
     layout = _layout(problem, *((0, 1, 2, *space) if channels_first else (0, 1, *space, 2)))
@@ -270,10 +276,10 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     late = range(leading) if _pads_products(problem, leading) else range(0)
     pad = functools.partial(_windows.pad, problem, layout=layout, axes=range(len(late), ndim))
 
-    def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
+    def multiply(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
         shape = (*(x.shape[axis] for axis in layout.spatial[:leading]), *problem.output_shape[leading:])
         steps = (1,) * leading + spec.strides[leading:]
-        columns = _side_by_side(x, layout, channels, [[0]] * leading + offsets[leading:], shape, steps)
+        columns = _side_by_side(x, layout, channels, [[0]] * leading + list(starts), shape, steps)
         if channels_first:  # of a single item
             matrix = columns.reshape(*groups, columns.shape[channels], -1)
             product = _product(problem, w, matrix, (w.ndim - 2,), (w.ndim - 2,))
@@ -294,15 +300,15 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
             sums.append(_windows.window(columns, layout, start, problem.output_shape, steps))
         return functools.reduce(jnp.add, sums)
 
-    def compute(x: jax.Array, w: jax.Array) -> jax.Array:
+    def compute(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
         if chunk == problem.batch:
-            return add(multiply(x, w))
+            return add(multiply(starts, x, w))
 
         def step(number: jax.Array, y: jax.Array) -> jax.Array:
             # The last chunk may begin before the one in front of it ends, and then computes some items once more.
             start = jnp.minimum(number * chunk, problem.batch - chunk)
             items = lax.dynamic_slice_in_dim(x, start, chunk, where)
-            return lax.dynamic_update_slice_in_dim(y, add(multiply(pad(items), w)), start, where)
+            return lax.dynamic_update_slice_in_dim(y, add(multiply(starts, pad(items), w)), start, where)
 
         y = _zeros_like(x, tuple(problem.y_shape[axis] for axis in layout.order))
         return lax.fori_loop(0, -(-problem.batch // chunk), step, y)
@@ -313,7 +319,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     x = layout.arrange(x)
     x = pad(x) if chunk == problem.batch else x
     shape = [problem.y_shape[axis] for axis in layout.order]
-    return layout.undo(_without_units(once, terms * windows, compute, shape, x, w), 3 + ndim)
+    return layout.undo(_without_units(once, compute, shape, offsets[leading:], x, w), 3 + ndim)
 
 
 def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
@@ -331,34 +337,34 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
     offsets = [[m * s for m in range(size)] for size, s in zip(problem.output_shape, spec.strides, strict=True)]
     pad = functools.partial(_windows.pad, problem, layout=layout)
 
-    def multiply(x: jax.Array, w: jax.Array) -> jax.Array:
+    def multiply(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
         shape = [w.shape[axis] for axis in layout.spatial]
-        columns = _side_by_side(x, layout, items, offsets, shape, spec.rhs_dilation)
+        columns = _side_by_side(x, layout, items, starts, shape, spec.rhs_dilation)
         if channels_first:
             w, columns = (array.reshape(*groups, array.shape[items], -1) for array in (w, columns))
         kept = len(groups) if channels_first else w.ndim - 1
         summed = [axis for axis in range(len(groups), w.ndim) if axis != kept]
         return _product(problem, *((columns, w) if columns_lead else (w, columns)), summed, summed)
 
-    def by_rows(x: jax.Array, w: jax.Array) -> jax.Array:
+    def by_rows(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
         axis, (taps, *_), rows = layout.spatial[0], problem.kernel_shape, _rows(problem)
         stride, dilation, reach = spec.strides[0], spec.rhs_dilation[0], problem.output_shape[0]
 
         def part(start: jax.Array | int, rows: int) -> jax.Array:
             extent = dilated(rows, dilation) + (reach - 1) * stride
             window = lax.dynamic_slice_in_dim(x, start * dilation, extent, axis)
-            return multiply(window, lax.dynamic_slice_in_dim(w, start, rows, axis))
+            return multiply(starts, window, lax.dynamic_slice_in_dim(w, start, rows, axis))
 
         if rows == taps:
-            return multiply(x, w)
+            return multiply(starts, x, w)
         total = _zeros_like(x, product_shape)
         total = lax.fori_loop(0, taps // rows, lambda number, total: total + part(number * rows, rows), total)
         left = taps % rows
         return total + part(taps - left, left) if left else total
 
-    def compute(x: jax.Array, w: jax.Array) -> jax.Array:
+    def compute(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
         if chunk == problem.in_channels:
-            return by_rows(x, w)
+            return by_rows(starts, x, w)
 
         def step(number: jax.Array, total: jax.Array) -> jax.Array:
             start = jnp.minimum(number * chunk, problem.in_channels - chunk)
@@ -368,14 +374,14 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
                 new = start + lax.broadcasted_iota(start.dtype, (chunk,), 0) >= number * chunk
                 shape = [chunk if axis == where else 1 for axis in range(x.ndim)]
                 operands = [jnp.where(new.reshape(shape), operand, 0) for operand in operands]
-            return total + by_rows(pad(operands[0]), operands[1])
+            return total + by_rows(starts, pad(operands[0]), operands[1])
 
         total = _zeros_like(x, product_shape)
         return lax.fori_loop(0, -(-problem.in_channels // chunk), step, total)
 
     x, w = layout.arrange(x), layout.arrange(w)
     x = pad(x) if chunk == problem.in_channels else x
-    y = _without_units(once, problem.outputs, compute, product_shape, x, w)
+    y = _without_units(once, compute, product_shape, offsets, x, w)
     if columns_lead:
         y = jnp.swapaxes(y, -1, -2)
     y = y.reshape(problem.groups, problem.out_channels, *problem.output_shape, problem.batch)
