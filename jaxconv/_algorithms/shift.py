@@ -15,6 +15,7 @@ Error: that of a sum of N products, ``|error| <= (N + 1) eps (|w| * |x|)`` eleme
 of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float32; integers wrap modulo their range.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
@@ -313,10 +314,36 @@ def _rounds(problem: Problem) -> tuple[int, int] | None:
     return axis, rounds
 
 
+def _reads_all(problem: Problem) -> bool:
+    """Whether every output reads the whole input, as in the kernel gradient of a full convolution."""
+    spec = problem.spec
+    return (
+        all(steps == (1,) * spec.ndim for steps in (spec.strides, spec.lhs_dilation, spec.rhs_dilation))
+        and spec.padding == tuple((length - 1, length - 1) for length in problem.output_shape)
+        and spec.convention == "correlation"
+        and problem.outputs > 1
+    )
+
+
 def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     """Convolve canonical operands, calling what must not be evaluated repeatedly by `once`."""
     spec = problem.spec
     accumulator = accumulation_dtype(spec.out_dtype)
     x, w = x.astype(accumulator), w.astype(accumulator)
-    y = (_sum_over_windows if _over_outputs(problem) else _sum_over_taps)(problem, x, w, once)
+    if not _over_outputs(problem):
+        y = _sum_over_taps(problem, x, w, once)
+    elif _reads_all(problem):
+        # The same sums, over windows of the kernel: there is nothing to pad, and fewer products.
+        exchanged = dataclasses.replace(
+            problem,
+            batch=problem.out_channels,
+            out_channels=problem.batch,
+            input_shape=problem.kernel_shape,
+            kernel_shape=problem.input_shape,
+            spec=dataclasses.replace(spec, padding=((0, 0),) * spec.ndim),
+        )
+        y = _sum_over_windows(exchanged, w, x, once)
+        y = lax.rev(y.swapaxes(1, 2), tuple(range(3, y.ndim)))
+    else:
+        y = _sum_over_windows(problem, x, w, once)
     return y.astype(spec.out_dtype)
