@@ -16,6 +16,7 @@ reversed along every spatial axis, under the same padding.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
@@ -215,47 +216,47 @@ class Problem:
             groups, batch, in_channels, w_shape[1], tuple(x_shape[3:]), tuple(w_shape[3:]), np.dtype(dtype), spec
         )
 
-    @property
+    @functools.cached_property
     def output_shape(self) -> tuple[int, ...]:
         """Spatial shape of the result."""
         return output_shape(self.input_shape, self.kernel_shape, self.spec)
 
-    @property
+    @functools.cached_property
     def x_shape(self) -> tuple[int, ...]:
         """Shape of the first operand."""
         return (self.groups, self.batch, self.in_channels, *self.input_shape)
 
-    @property
+    @functools.cached_property
     def w_shape(self) -> tuple[int, ...]:
         """Shape of the second operand."""
         return (self.groups, self.out_channels, self.in_channels, *self.kernel_shape)
 
-    @property
+    @functools.cached_property
     def y_shape(self) -> tuple[int, ...]:
         """Shape of the result."""
         return (self.groups, self.batch, self.out_channels, *self.output_shape)
 
-    @property
+    @functools.cached_property
     def taps(self) -> int:
         """Number of kernel positions."""
         return math.prod(self.kernel_shape)
 
-    @property
+    @functools.cached_property
     def outputs(self) -> int:
         """Number of output positions."""
         return math.prod(self.output_shape)
 
-    @property
+    @functools.cached_property
     def multiply_adds(self) -> int:
         """Multiply-adds of the definition, those that meet padding or inserted zeros included."""
         return math.prod(self.y_shape) * self.in_channels * self.taps
 
-    @property
+    @functools.cached_property
     def static(self) -> bool:
         """Whether every dimension is a number."""
         return all(map(is_static, (*self.x_shape, *self.w_shape)))
 
-    @property
+    @functools.cached_property
     def empty(self) -> bool:
         """Whether nothing is summed or nothing is returned, so that the result is all zeros (or has no element)."""
         return any(is_static(size) and size == 0 for size in (*self.x_shape, *self.w_shape, *self.y_shape))
