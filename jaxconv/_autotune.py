@@ -145,7 +145,7 @@ def autotune(
 def _tune(found: list[Problem], gradients: bool, budget: float, path: Path, device: Any, verbose: bool) -> Tuning:
     """Measure what the file does not know."""
     start = time.perf_counter()
-    setting = _setting(device)
+    setting = setting_of(device)
     remembered = Tuning(_store.load(path, setting))
     wanted = list(dict.fromkeys(_problems(found, gradients)))
     known = {problem: m for problem in wanted if (m := remembered.find(setting.platform, problem))}
@@ -202,7 +202,7 @@ def _print(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-def _setting(device: Any) -> Setting:
+def setting_of(device: Any) -> Setting:
     """Return what a winner depends on."""
     kind = device.device_kind
     if device.platform == "cpu":

@@ -17,6 +17,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import REGISTRY
+from jaxconv._algorithms._windows import stored_orders
 from jaxconv._cost import is_calibrated
 from jaxconv._dtypes import is_complex, is_inexact
 from jaxconv._plan import HEAVY_ADVANTAGE, Candidate, decide, ruled_out, too_much_scratch
@@ -71,7 +72,7 @@ def measure(problem: Problem, setting: Setting, tuning: Tuning) -> Measurement |
     able = candidates(problem, setting.platform, tuning)
     heavy = {c.name: reason for c in able if c.cost and (reason := too_much_scratch(problem, c.cost))}
     notes = _not_tried(able, heavy, setting.platform)
-    operands = _operands(problem)
+    operands = draw_operands(problem)
     trials: dict[str, Trial] = {}
     for candidate in able:
         name = candidate.name
@@ -79,7 +80,7 @@ def measure(problem: Problem, setting: Setting, tuning: Tuning) -> Measurement |
             continue
         trial = _with_table(problem, tuning | Tuning([Measurement(setting, problem, name, ())]))
         try:
-            prepared = _prepare(trial, operands)
+            prepared = prepare(trial, operands)
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
             notes[name] = f"failed: {(str(error).strip() or type(error).__name__).splitlines()[0][:100]}"
             continue
@@ -142,7 +143,7 @@ def _not_tried(able: list[Candidate], heavy: Mapping[str, str], platform: str) -
     return reasons
 
 
-def _prepare(problem: Problem, operands: tuple[jax.Array, ...]) -> Trial | str:
+def prepare(problem: Problem, operands: tuple[jax.Array, ...]) -> Trial | str:
     """Compile a problem and warm it up, which gives the first sample; or return why it is not taken."""
     run, compilation = _compile(functools.partial(convolve_stored, problem=problem), operands)
     if compilation > SLOWEST_COMPILATION:
@@ -187,30 +188,20 @@ def _repeated(x: jax.Array, w: jax.Array, zero: jax.Array, *, problem: Problem, 
     return results
 
 
-def _orders(problem: Problem) -> tuple[tuple[int, ...], ...]:
-    """Return the order of the canonical axes in which a caller of that layout holds x, w and y."""
-    spatial = tuple(range(3, 3 + problem.spec.ndim))
-    if problem.spec.layout == "channels_last":
-        return (1, *spatial, 0, 2), (*spatial, 2, 0, 1), (1, *spatial, 0, 2)
-    if problem.spec.layout == "batch_last":
-        return (2, *spatial, 0, 1), (2, *spatial, 0, 1), (*spatial, 1, 0, 2)
-    return ((0, 1, 2, *spatial),) * 3
-
-
 def stored_shapes(problem: Problem) -> tuple[tuple[int, ...], ...]:
     """Return the shapes in which a caller of the problem's layout holds x and w."""
     shapes = (problem.x_shape, problem.w_shape)
-    return tuple(tuple(shape[a] for a in order) for shape, order in zip(shapes, _orders(problem), strict=False))
+    return tuple(tuple(shape[a] for a in order) for shape, order in zip(shapes, stored_orders(problem), strict=False))
 
 
 def convolve_stored(x: jax.Array, w: jax.Array, problem: Problem) -> jax.Array:
     """Convolve operands as a caller of the problem's layout holds them, to a result that is held likewise."""
-    x_order, w_order, y_order = _orders(problem)
+    x_order, w_order, y_order = stored_orders(problem)
     x, w = x.transpose(np.argsort(x_order)), w.transpose(np.argsort(w_order))
     return bind(x, w, problem.spec).transpose(y_order)
 
 
-def _operands(problem: Problem) -> tuple[jax.Array, ...]:
+def draw_operands(problem: Problem) -> tuple[jax.Array, ...]:
     """Draw operands on the default device, as the caller holds them: standard normal, or small integers."""
     rng = np.random.default_rng(0)
     return tuple(jnp.asarray(_draw(rng, shape, problem.dtype)) for shape in stored_shapes(problem))

@@ -44,7 +44,7 @@ def measured(monkeypatch):
             problems.append((problem, name))
             return _measure.Trial(lambda: None, 1, [seconds.get(name, 1.0)])
 
-        monkeypatch.setattr(_measure, "_prepare", prepare)
+        monkeypatch.setattr(_measure, "prepare", prepare)
         monkeypatch.setattr(_measure, "race", lambda trials: None)
         monkeypatch.setattr(_measure, "HOPELESS_BY_MODEL", float("inf"))
         return problems
@@ -264,7 +264,7 @@ def test_what_is_timed(layout):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "complex64", "int32"])
 def test_operands_that_are_drawn(dtype):
-    x, w = _measure._operands(problem(CASE, dtype))
+    x, w = _measure.draw_operands(problem(CASE, dtype))
     assert (x.shape, w.shape) == (CASE.x_shape, CASE.w_shape)
     assert x.dtype == w.dtype == dtype
     assert np.unique(np.asarray(x)).size > 3
@@ -328,7 +328,7 @@ def test_slow_compilation_and_failures_are_skipped(monkeypatch, path):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nmore")
         return _measure.Trial(lambda: None, 1, [1.0])
 
-    monkeypatch.setattr(_measure, "_prepare", prepare)
+    monkeypatch.setattr(_measure, "prepare", prepare)
     monkeypatch.setattr(_measure, "race", lambda trials: None)
     (found,) = jaxconv.autotune(convolve, *data(), gradients=False, path=path)
     notes = {t.algorithm: t.note for t in found.timings}
@@ -342,11 +342,11 @@ def test_compilation_is_timed(monkeypatch):
     ticks = iter([0.0, _measure.SLOWEST_COMPILATION + 1])
     p = problem(CASE, "float32")
     use_clock(monkeypatch, lambda: next(ticks))
-    assert _measure._prepare(p, _measure._operands(p)) == "takes 11 s to compile"
+    assert _measure.prepare(p, _measure.draw_operands(p)) == "takes 11 s to compile"
 
 
 def test_nothing_can_be_measured(monkeypatch, path):
-    monkeypatch.setattr(_measure, "_prepare", lambda *_: "takes 12 s to compile")
+    monkeypatch.setattr(_measure, "prepare", lambda *_: "takes 12 s to compile")
     assert len(jaxconv.autotune(convolve, *data(), path=path)) == 0
     assert not path.exists()
 
@@ -497,7 +497,7 @@ def test_on_a_device_of_choice(monkeypatch, path, two_devices):
         used.append({device for a in operands for device in a.devices()})
         return _measure.Trial(lambda: None, 1, [1.0])
 
-    monkeypatch.setattr(_measure, "_prepare", prepare)
+    monkeypatch.setattr(_measure, "prepare", prepare)
     mesh = Mesh(np.array(two_devices), ("i",), axis_types=(jax.sharding.AxisType.Explicit,))
     first, second = two_devices
     with jax.set_mesh(mesh):

@@ -166,7 +166,7 @@ def test_gathering_is_better_than_hopeless():
 
 def test_winners_of_one_device_do_not_gather(mesh):
     """What was measured on one device counts under automatic sharding unless it gathers."""
-    setting = _autotune._setting(jax.devices()[0])
+    setting = _autotune.setting_of(jax.devices()[0])
     simple, _ = simplify(of_role(LONG, "kernel gradient"))
     for chosen, source in (("fft", "modelled"), ("xla", "measured")):
         with jaxconv.tuned(Tuning([Measurement(setting, simple, chosen, ())])):

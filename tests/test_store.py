@@ -110,7 +110,7 @@ def test_versions_count(measured, monkeypatch, path):
 
 
 def test_setting_of_this_device():
-    setting = _autotune._setting(jax.devices()[0])
+    setting = _autotune.setting_of(jax.devices()[0])
     assert (setting.jax, setting.jaxconv) == (jax.__version__, jaxconv.__version__)
     assert setting.platform == "cpu"
     assert setting.device.endswith(" cores")
@@ -132,7 +132,7 @@ def test_platform_of_a_device(platform, version, expected):
 
     client = SimpleNamespace(platform_version=version)
     device = SimpleNamespace(platform=platform, device_kind="abacus mark II", client=client)
-    setting = _autotune._setting(device)
+    setting = _autotune.setting_of(device)
     assert setting.platform == expected
     if platform != "cpu":
         assert setting.device == "abacus mark II"

@@ -1,7 +1,11 @@
 """Fit the constants of the planner's cost model to measured times.
 
 For each algorithm and dtype the model is a sum of terms (see `jaxconv._cost.Cost`) times non-negative constants, fitted
-to the logarithm of the times on random problems, so that a factor of two counts the same everywhere.
+to the logarithm of the times on random problems, so that a factor of two counts the same everywhere. All algorithms
+that can run a problem are timed in turn, as `jaxconv.autotune` times them, so that each meets the caches as the others
+leave them, as it would in a program that does other things too.
+
+The times are kept in a file, to which every run adds: a model with other terms can be fitted to the same times.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import json
 import os
 import platform
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +28,29 @@ from scipy.optimize import least_squares
 from tqdm import tqdm
 
 from experiments.speed import machine, problems, timing
-from jaxconv import _cost
+from jaxconv import _cost, _store
 from jaxconv._algorithms import REGISTRY, Algorithm
-from jaxconv._measure import convolve_stored, stored_shapes
-from jaxconv._spec import Problem
+from jaxconv._autotune import setting_of
+from jaxconv._measure import Trial, draw_operands, prepare
+from jaxconv._plan import decide
+from jaxconv._spec import Problem, simplify
+from jaxconv._tuning import Measurement, Setting, Timing
 
 # Half precision and integers take the constants of the float of the same speed class (see `jaxconv._cost`).
 DTYPES = ("float32", "float64", "complex64")
+# An algorithm that takes more seconds than this, modelled, or in its first call, is not timed.
 SLOWEST = 1.0
 FEWEST = 16
-# A row of a batch that the model does not describe (another process, a page fault) must not bend the fit.
+# Seconds in which the calls of an algorithm for a problem are timed.
+BUDGET = 0.03
+# So many problems are timed before their times are written to the file, and the compiled programs dropped.
+BATCH = 20
+# A time that the model does not describe (another process, a page fault) must not bend the fit.
 OUTLIER = 0.3
 # Bounds of the logarithm of a constant, in seconds: a term that plays no part ends at the lower one.
 LOGARITHMS = (-36.0, 0.0)
+
+Constants = Mapping[str, Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,52 +60,76 @@ class Sample:
     algorithm: str
     problem: Problem
     seconds: float
+    inner: str | None = None
 
 
-def measure(count: int, dtype: str, seed: int, algorithms: Sequence[Algorithm], budget: float = 0.05) -> list[Sample]:
-    """Time algorithms on `count` random problems, and rare ones on as many more as give them `FEWEST` samples."""
-    rng = np.random.default_rng(seed)
-    samples: list[Sample] = []
+def measure(count: int, dtype: str, seed: int, setting: Setting) -> Iterator[Measurement]:
+    """Time all algorithms on `count` random problems, and rare ones on as many more as give them `FEWEST` times."""
+    drawn = problems.draw(np.random.default_rng(seed), np.dtype(dtype))
+    taken: Counter[str] = Counter()
     with tqdm(total=count, desc=dtype, unit="problem") as bar:
-        for problem in itertools.islice(problems.draw(rng, np.dtype(dtype)), count):
-            samples += _measure_problem(rng, problem, algorithms, budget)
-            bar.update()
-        for problem in problems.draw(rng, np.dtype(dtype)):
-            taken = Counter(sample.algorithm for sample in samples)
-            rare = [a for a in algorithms if taken[a.name] < FEWEST]
-            if not rare:
-                return samples
-            samples += _measure_problem(rng, problem, rare, budget)
-    return samples
+        for number, problem in enumerate(drawn):
+            wanted = [a for a in REGISTRY.values() if number < count or taken[a.name] < FEWEST]
+            if not wanted:
+                return
+            timings = _timings(problem, wanted)
+            taken.update(timing.algorithm for timing in timings)
+            if timings:
+                fastest = min(timings, key=lambda timing: timing.measured or 0.0)
+                yield Measurement(setting, problem, fastest.algorithm, tuple(timings))
+            bar.update(number < count)
 
 
-def _measure_problem(
-    rng: np.random.Generator, problem: Problem, algorithms: Sequence[Algorithm], budget: float
-) -> list[Sample]:
-    dtype = problem.dtype
-    algorithms = [a for a in algorithms if a.supports(problem) is None]
-    algorithms = [a for a in algorithms if _cost.seconds(a.cost(problem), a.name, "cpu", dtype) <= SLOWEST]
-    if not algorithms:
-        return []
-    operands = [_data(rng, shape, dtype) for shape in stored_shapes(problem)]
-    samples = []
-    for algorithm in algorithms:
-        fn = jax.jit(functools.partial(convolve_stored, problem=problems.with_method(problem, algorithm.name)))
-        samples.append(Sample(algorithm.name, problem, timing.seconds_a_call(fn, operands, budget)))
-    return samples
+def _timings(problem: Problem, algorithms: Sequence[Algorithm]) -> list[Timing]:
+    """Return the median seconds of each algorithm that can run the problem."""
+    modelled = {
+        a.name: _cost.seconds(a.cost(problem), a.name, "cpu", problem.dtype) for a in algorithms if _able(a, problem)
+    }
+    able = [name for name, seconds in modelled.items() if seconds <= SLOWEST]
+    inner = {c.name: c.inner for c in decide(problems.with_method(problem, "direct"), "cpu").candidates}
+    operands = draw_operands(problem) if able else ()
+    trials = {name: prepare(problems.with_method(problem, name), operands) for name in able}
+    calls = {
+        name: trial
+        for name, trial in trials.items()
+        if isinstance(trial, Trial) and trial.samples[0] * trial.repeats <= SLOWEST
+    }
+    waiting = [functools.partial(_wait, trial.call) for trial in calls.values()]
+    times = timing.interleaved(waiting, [0.0] * len(waiting), BUDGET * len(waiting))
+    return [
+        Timing(name, inner[name], modelled[name], float(np.median(seconds)) / trial.repeats, "")
+        for (name, trial), seconds in zip(calls.items(), times, strict=True)
+    ]
 
 
-def _data(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> jax.Array:
-    values = rng.standard_normal(shape)
-    if np.issubdtype(dtype, np.complexfloating):
-        values = values + 1j * rng.standard_normal(shape)
-    return jax.numpy.asarray(values.astype(dtype))
+def _able(algorithm: Algorithm, problem: Problem) -> bool:
+    return algorithm.supports(problem) is None
 
 
-def fit(samples: list[Sample], algorithm: Algorithm) -> tuple[dict[str, float], float]:
-    """Return the constants, in seconds per unit of each term, and the median factor by which the model is off."""
+def _wait(call: Callable[[], Any]) -> None:
+    jax.block_until_ready(call())
+
+
+def fit(samples: Sequence[Sample], algorithm: Algorithm, others: Constants) -> tuple[dict[str, float], float]:
+    """Fit an algorithm's constants to measured times.
+
+    Parameters
+    ----------
+    samples
+        The measured times.
+    algorithm
+        The algorithm.
+    others
+        The constants of the algorithms that it may run inside.
+
+    Returns
+    -------
+    constants, off
+        Seconds per unit of each term, and the median factor by which the model is off.
+    """
     rows = [algorithm.cost(sample.problem).terms for sample in samples]
     times = np.array([sample.seconds for sample in samples])
+    inside = np.array([_seconds_inside(algorithm, sample.problem, others, sample.inner) for sample in samples])
     names = list(dict.fromkeys(name for row in rows for name, amount in row.items() if amount))
     terms = np.array([[row.get(name, 0.0) for name in names] for row in rows])
     # Every term starts with an equal share of the time of the problems that have it.
@@ -99,52 +137,82 @@ def fit(samples: list[Sample], algorithm: Algorithm) -> tuple[dict[str, float], 
         start = [np.log(np.median((times / column)[column > 0]) / len(names)) for column in terms.T]
 
     def residual(parameters: np.ndarray) -> np.ndarray:
-        return np.log(terms @ np.exp(parameters)) - np.log(times)
+        return np.log(inside + terms @ np.exp(parameters)) - np.log(times)
 
     best = least_squares(residual, np.clip(start, *LOGARITHMS), bounds=LOGARITHMS, loss="soft_l1", f_scale=OUTLIER)
     constants = {name: float(f"{value:.3g}") for name, value in zip(names, np.exp(best.x), strict=True)}
     return constants, float(np.exp(np.median(np.abs(residual(best.x)))))
 
 
-def calibrate(count: int = 200, seed: int = 0, names: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure and fit all algorithms, or those named; return what the planner reads of them."""
-    measured = [a for a in REGISTRY.values() if a.inner is None and a.name in (names or REGISTRY)]
-    constants: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    errors: dict[str, dict[str, float]] = defaultdict(dict)
+def _seconds_inside(algorithm: Algorithm, problem: Problem, constants: Constants, inner: str | None = None) -> float:
+    """Return the modelled seconds of what an algorithm that only rearranges runs inside: `inner`, or the fastest."""
+    if algorithm.inner is None:
+        return 0.0
+    simple, _ = simplify(algorithm.inner(problem))
+    able = [REGISTRY[inner]] if inner is not None and inner in constants else []
+    able = able or [a for a in REGISTRY.values() if a.local and a.name in constants and _able(a, simple)]
+    return min(
+        sum(constants[a.name].get(term, 0.0) * amount for term, amount in a.cost(simple).terms.items())
+        + _seconds_inside(a, simple, constants)
+        for a in able
+    )
+
+
+def constants_of(measurements: Sequence[Measurement], dtype: str) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    """Fit all algorithms to the times of a dtype.
+
+    Returns
+    -------
+    constants, quality
+        Of each algorithm, by name: its constants; the number of times, and the median factor by which the model is off.
+    """
+    samples: dict[str, list[Sample]] = defaultdict(list)
+    for measurement in measurements:
+        for each in measurement.timings:
+            algorithm = REGISTRY.get(each.algorithm)
+            if algorithm is not None and each.measured is not None and _able(algorithm, measurement.problem):
+                samples[algorithm.name].append(Sample(algorithm.name, measurement.problem, each.measured, each.inner))
+    constants: dict[str, dict[str, float]] = {}
+    quality: dict[str, Any] = {}
+    # Those that run others inside come last.
+    for algorithm in sorted(REGISTRY.values(), key=lambda a: a.inner is not None):
+        name = algorithm.name
+        constants[name], off = fit(samples[name], algorithm, constants)
+        quality[name] = {"times": len(samples[name]), "median_factor": off}
+        print(f"{name:10} {dtype:10} {len(samples[name]):4} times, typically off by {off:.2f}")
+    return constants, quality
+
+
+def calibrate(count: int, seed: int, path: Path) -> dict[str, Any]:
+    """Time `count` more problems of each dtype, and fit all algorithms to all times in the file of this setting.
+
+    Returns
+    -------
+    dict
+        What the planner reads, and where it came from.
+    """
+    setting = setting_of(jax.devices("cpu")[0])
     with jax.enable_x64(True):
-        for number, dtype in enumerate(DTYPES):
-            samples = measure(count, dtype, seed * len(DTYPES) + number, measured)
-            for algorithm in measured:
-                name = algorithm.name
-                mine = [sample for sample in samples if sample.algorithm == name]
-                constants[name][dtype], errors[name][dtype] = fit(mine, algorithm)
-                print(f"{name:10} {dtype:10} {len(mine):4} samples, typically off by {errors[name][dtype]:.2f}")
-            if names:
-                continue
-            for name, algorithm in REGISTRY.items():
-                if algorithm.inner is not None:
-                    # It only moves data, as the slowest of the fitted ones does that.
-                    constants[name][dtype] = {
-                        "bytes": max(c[dtype].get("bytes", 0.0) for c in constants.values() if dtype in c)
-                    }
-    provenance = {
-        "date": dt.date.today().isoformat(),
-        "processor": machine.processor(),
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "problems": count,
-        "seed": seed,
-    }
+        for number, dtype in enumerate(DTYPES if count else ()):
+            measurements = measure(count, dtype, seed * len(DTYPES) + number, setting)
+            while batch := list(itertools.islice(measurements, BATCH)):
+                _store.save(path, batch)
+                jax.clear_caches()
+        measured = _store.load(path, setting)
+        fitted = {dtype: constants_of([m for m in measured if m.problem.dtype == dtype], dtype) for dtype in DTYPES}
     return {
-        "measured": {algorithm.name: provenance for algorithm in measured},
-        "median_factor": errors,
-        "seconds": constants,
+        "measured": {
+            "date": dt.date.today().isoformat(),
+            "processor": machine.processor(),
+            "cores": os.cpu_count(),
+            "jax": jax.__version__,
+            "python": platform.python_version(),
+        },
+        "quality": {name: {dtype: fitted[dtype][1][name] for dtype in DTYPES} for name in REGISTRY},
+        "seconds": {name: {dtype: fitted[dtype][0][name] for dtype in DTYPES} for name in REGISTRY},
     }
 
 
 def write(path: Path, data: dict[str, Any]) -> None:
-    """Write the constants to a file; those that it has of other algorithms remain."""
-    old = json.loads(path.read_text()) if path.is_file() else {}
-    merged = {key: old.get(key, {}) | new for key, new in data.items()}
-    path.write_text(json.dumps(merged, indent=2) + "\n")
+    """Write the constants to a file."""
+    path.write_text(json.dumps(data, indent=2) + "\n")

@@ -11,6 +11,7 @@ DONE, UNUSABLE = 0, 2  # exit statuses
 CONSTANTS = Path("jaxconv/_constants/cpu.json")
 PAGE = Path("docs")
 RESULTS = Path("results/speed")
+TIMES = RESULTS / "calibration.json"
 RUNS = 3
 
 
@@ -47,14 +48,12 @@ def register(commands: Any) -> None:
     calibrate = commands.add_parser(
         "calibrate", help="fit the planner's cost model to this machine", description=_CALIBRATE
     )
-    calibrate.add_argument("--count", type=int, default=200, help="random problems for each dtype (default: 200)")
+    calibrate.add_argument(
+        "--count", type=int, default=200, help="random problems to time, for each dtype (default: 200; 0 only fits)"
+    )
     calibrate.add_argument("--seed", type=int, default=0, help="seed of the problems (default: 0)")
     calibrate.add_argument(
-        "--algorithm",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="fit this one only, again for more; the constants of the others stay as they are",
+        "--times", type=Path, default=TIMES, help=f"file that the times are added to (default: {TIMES})"
     )
     calibrate.add_argument("--out", type=Path, default=CONSTANTS, help=f"file of the constants (default: {CONSTANTS})")
     calibrate.set_defaults(handler=_calibrate)
@@ -89,12 +88,7 @@ def _speed(options: argparse.Namespace) -> int:
 
 def _calibrate(options: argparse.Namespace) -> int:
     from experiments.speed import calibrate
-    from jaxconv._algorithms import REGISTRY
 
-    fitted = [name for name, algorithm in REGISTRY.items() if algorithm.inner is None]
-    if unknown := sorted(set(options.algorithm) - set(fitted)):
-        print(f"no constants to fit for {', '.join(unknown)}: choose among {', '.join(fitted)}", file=sys.stderr)
-        return UNUSABLE
-    calibrate.write(options.out, calibrate.calibrate(options.count, options.seed, options.algorithm))
+    calibrate.write(options.out, calibrate.calibrate(options.count, options.seed, options.times))
     print(f"wrote {options.out}")
     return DONE

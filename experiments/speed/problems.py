@@ -20,10 +20,14 @@ KINDS = (
     "dilated",
     "strided",
     "transposed",
+    "models",
+    "large signal",
+    "large image",
+    "large layer",
 )
 # Larger problems take too long to measure by the slowest algorithm.
 MAX_MULTIPLY_ADDS = 2e9
-MAX_ELEMENTS = 3e6
+MAX_ELEMENTS = 2e7
 
 
 def draw(rng: np.random.Generator, dtype: np.dtype, kinds: tuple[str, ...] = KINDS) -> Iterator[Problem]:
@@ -62,6 +66,14 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
         ndim = 3
         size = [between(rng, 8, 100) for _ in range(ndim)]
         taps = [between(rng, 1, 12) for _ in range(ndim)]
+    elif kind == "large signal":
+        ndim, size = 1, [between(rng, 1e6, 1e7)]
+        taps = [between(rng, 2, 3000)]
+    elif kind == "large image":
+        ndim, size = 2, [between(rng, 1000, 4000) for _ in range(2)]
+        taps = [between(rng, 1, 50) for _ in range(2)]
+        if rng.uniform() < 0.5:
+            taps[rng.integers(2)] = 1
     else:
         layout = "channels_last"
         ndim = 1 if kind == "sequence layer" else int(rng.choice([1, 2, 2, 3]))
@@ -73,6 +85,10 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
         else:
             groups = between(rng, 2, 32) if kind == "grouped" else 1
             channels, out = between(rng, 1, 150), between(rng, 1, 150)
+        if kind == "models":
+            groups, batch, channels = between(rng, 2, 16), min(batch, 16), min(channels, 32)
+        if kind == "large layer":
+            batch, channels, out = between(rng, 16, 256), between(rng, 1, 64), between(rng, 1, 64)
         if kind in ("dilated", "strided", "transposed") and rng.uniform() < 0.25:
             groups, channels, out = channels, 1, 1
     steps = tuple(int(s) for s in rng.integers(1, 4, ndim)) if kind in ("dilated", "strided", "transposed") else None

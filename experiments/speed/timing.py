@@ -6,22 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 
-def seconds_a_call(fn: Callable[..., Any], arguments: Sequence[Any], budget: float = 0.1, most: int = 50) -> float:
-    """Return the shortest time of a call: what the function takes when nothing else runs.
-
-    `fn` is warmed up first; then it is called until `budget` seconds have passed, at least 3 and at most `most` times.
-    """
-    jax.block_until_ready(fn(*arguments))
-    times: list[float] = []
-    while len(times) < 3 or (sum(times) < budget and len(times) < most):
-        start = time.perf_counter()
-        jax.block_until_ready(fn(*arguments))
-        times.append(time.perf_counter() - start)
-    return float(np.min(times))
+def seconds_of(call: Callable[[], Any]) -> float:
+    """Return the seconds of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 # How many samples a call has at least, by its length in seconds; and how many any has at most.
@@ -42,9 +34,7 @@ def interleaved(
     share = budget / max(len(calls), 1)
     while waiting := [i for i, t in enumerate(times) if _wants_more(t, share - pauses[i] * len(t))]:
         for i in rng.permutation(waiting):
-            start = time.perf_counter()
-            calls[i]()
-            times[i].append(time.perf_counter() - start)
+            times[i].append(seconds_of(calls[i]))
             time.sleep(pauses[i])
     return times
 

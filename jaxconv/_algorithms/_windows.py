@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -39,10 +40,40 @@ class Layout:
         return tuple(axis for axis in range(ndim) if axis not in self.order)
 
 
+def stored_orders(problem: Problem) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Return the order of the canonical axes in which a caller of the problem's layout holds x, w and y."""
+    spatial = tuple(range(3, 3 + problem.spec.ndim))
+    if problem.spec.layout == "channels_last":
+        return (1, *spatial, 0, 2), (*spatial, 2, 0, 1), (1, *spatial, 0, 2)
+    if problem.spec.layout == "batch_last":
+        return (2, *spatial, 0, 1), (2, *spatial, 0, 1), (*spatial, 1, 0, 2)
+    as_they_are = (0, 1, 2, *spatial)
+    return as_they_are, as_they_are, as_they_are
+
+
+def moves(shape: Sequence[int], stored: Sequence[int], wanted: Sequence[int]) -> tuple[float, float]:
+    """Return how many elements a transposition moves, and in how many contiguous runs; 0 if it moves nothing."""
+    old, new = ([axis for axis in order if shape[axis] > 1] for order in (stored, wanted))
+    if old == new:
+        return 0, 0
+    size, run = math.prod(shape), 1
+    while old and new and old[-1] == new[-1]:
+        run *= shape[old.pop()]
+        new.pop()
+    return size, size / run
+
+
+def total_moves(*counts: tuple[float, float]) -> dict[str, float]:
+    """Return what several transpositions move, as terms of a cost."""
+    return {"moved": sum(size for size, _ in counts), "moved runs": sum(runs for _, runs in counts)}
+
+
 def padded_size(problem: Problem) -> int:
-    """Return the number of elements of the padded input."""
+    """Return the number of elements of the padded input, which `pad` copies it to; 0 if there is nothing to pad."""
     size = problem.groups * problem.batch * problem.in_channels
     spec = problem.spec
+    if not any(map(any, spec.padding)) and max(spec.lhs_dilation, default=1) == 1:
+        return 0
     for length, dilation, pads in zip(problem.input_shape, spec.lhs_dilation, spec.padding, strict=True):
         size *= dilated(length, dilation) + sum(pads)
     return size

@@ -1,0 +1,81 @@
+"""Calibration: problems of every kind, times of every algorithm, and constants that explain them. No timing."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+
+from experiments import cli
+from experiments.speed import calibrate, problems
+from experiments.speed.calibrate import Sample
+from jaxconv import _store
+from jaxconv._algorithms import REGISTRY
+from jaxconv._autotune import setting_of
+
+SECONDS = {"call": 5e-6, "multiply_adds": 2e-11, "transform_flops": 7e-11, "bytes": 3e-10, "fresh": 4e-10}
+
+
+def drawn(count: int, kinds: tuple[str, ...] = problems.KINDS) -> list[problems.Problem]:
+    return list(itertools.islice(problems.draw(np.random.default_rng(1), np.dtype("float32"), kinds), count))
+
+
+@pytest.mark.parametrize("kind", problems.KINDS)
+def test_problems_of_a_kind(kind: str) -> None:
+    for problem in drawn(3, (kind,)):
+        assert not problem.empty
+        assert problem.multiply_adds <= problems.MAX_MULTIPLY_ADDS
+        assert REGISTRY["xla"].supports(problem) is None
+
+
+def test_fit_finds_the_constants() -> None:
+    fft = REGISTRY["fft"]
+    samples = [
+        Sample("fft", p, sum(SECONDS[term] * amount for term, amount in fft.cost(p).terms.items())) for p in drawn(60)
+    ]
+    constants, off = calibrate.fit(samples, fft, {})
+    assert off < 1.01
+    predicted = [sum(constants[term] * amount for term, amount in fft.cost(s.problem).terms.items()) for s in samples]
+    np.testing.assert_allclose(predicted, [s.seconds for s in samples], rtol=0.1)
+
+
+def test_fit_subtracts_what_runs_inside() -> None:
+    planes, xla = REGISTRY["planes"], REGISTRY["xla"]
+    others = {"xla": {"call": 1e-4}}
+    able = [p for p in drawn(40, ("volume",)) if planes.supports(p) is None]
+    samples = [Sample("planes", p, 1e-4 + 1e-9 * planes.cost(p).terms["bytes"]) for p in able]
+    constants, off = calibrate.fit(samples, planes, others)
+    assert off < 1.01
+    assert constants["bytes"] == pytest.approx(1e-9, rel=0.01)
+    assert xla.name in others
+
+
+def test_times_are_kept_and_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    (layer,) = drawn(1, ("sequence layer",))
+    small = [dataclasses.replace(layer, batch=1, input_shape=(9,), kernel_shape=(3,))]
+    monkeypatch.setattr(problems, "draw", lambda rng, dtype: itertools.cycle(small))
+    monkeypatch.setattr(calibrate, "FEWEST", 0)
+    monkeypatch.setattr(calibrate, "BUDGET", 0.0)
+    setting = setting_of(jax.devices("cpu")[0])
+    (measurement,) = calibrate.measure(1, "float32", 0, setting)
+    assert {t.algorithm for t in measurement.timings} == {
+        a.name for a in REGISTRY.values() if a.supports(measurement.problem) is None
+    }
+    assert min(t.measured for t in measurement.timings) > 0
+    assert measurement.chosen == min(measurement.timings, key=lambda t: t.measured).algorithm
+    times, out = tmp_path / "times.json", tmp_path / "cpu.json"
+    _store.save(times, [measurement])
+    monkeypatch.setattr(calibrate, "DTYPES", ("float32",))
+    monkeypatch.setattr(calibrate, "REGISTRY", {"xla": REGISTRY["xla"]})
+    assert cli.main(["calibrate", "--count", "0", "--times", str(times), "--out", str(out)]) == 0
+    assert "1 times" in capsys.readouterr().out
+    written = json.loads(out.read_text())
+    assert written["quality"]["xla"]["float32"]["times"] == 1
+    assert written["seconds"]["xla"]["float32"]["call"] > 0
