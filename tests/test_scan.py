@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxconv import signal
 from jaxconv._ops import conv
 
 from . import oracle
@@ -216,21 +215,3 @@ def test_sums_are_evaluated_once():
     np.testing.assert_allclose(ours(x, w), plain(x, w), rtol=1e-5, atol=1e-5)
     products = [read(convolve).count(" multiply(") for convolve in (ours, plain)]
     assert products == [taps, 3 * taps], "if XLA evaluates the plain sum once, the call in the algorithms can go"
-
-
-@pytest.mark.parametrize("length", [20001, 64 * 300])
-def test_long_sums_are_cut_where_xla_can_divide_them(length):
-    """XLA on CPU vectorises what it divides among cores along a single axis only if nothing is left over."""
-    taps = 5
-    x, w = random((length + taps - 1,), "float64", "x"), random((taps,), "float64", "w")
-
-    def correlate(x, w):
-        return signal.correlate(x, w, "valid", method="shift")
-
-    np.testing.assert_allclose(correlate(x, w), np.correlate(x, w), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(
-        jax.grad(lambda x: correlate(x, w).sum())(x), np.convolve(np.ones(length), w), rtol=1e-12, atol=1e-12
-    )
-    shapes = re.findall(r"f64\[(\d+)\]\S* fusion", jax.jit(correlate).lower(x, w).compile().as_text())
-    assert str(length - length % 64) in shapes
-    assert str(length) not in shapes or length % 64 == 0
