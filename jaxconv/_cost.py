@@ -56,6 +56,15 @@ def fft_error(problem: Problem, points: int) -> float:
     return unit_roundoff(problem.spec.out_dtype) * (6 * math.log2(max(points, 2)) + problem.in_channels)
 
 
+# Larger arrays are mapped afresh by the allocator at every call: glibc keeps smaller ones.
+_KEPT = 32 * 2**20
+
+
+def fresh(*sizes: float) -> float:
+    """Return the bytes, of arrays of the given sizes in bytes, whose pages have to be mapped at every call."""
+    return sum(size for size in sizes if size > _KEPT)
+
+
 # The columns from which a matrix product runs at its full rate.
 _FULL_WIDTH = 16
 

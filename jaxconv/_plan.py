@@ -25,6 +25,8 @@ SCRATCH_FREE = 64 * 2**20
 HEAVY_ADVANTAGE = 5.0
 # What the model cannot tell apart from XLA's convolution is left to that: it takes the least time to compile.
 XLA_ADVANTAGE = 1.15
+# Likewise, what it cannot tell apart from an algorithm that runs another one inside is left to those that do not.
+PLAIN_ADVANTAGE = 1.2
 
 # How operands may be sharded: over at most so many devices along each of some of `jaxconv._algorithms.AXES`.
 Spread: TypeAlias = tuple[tuple[str, int], ...]
@@ -234,7 +236,10 @@ def _by_model(
     allowed = [name for name in times if not reasons[name]]
     # What holds or gathers much counts as that much slower than it is, so that it is chosen only if the others are
     # slower still.
-    penalties = {name: 1.0 if name == "xla" else XLA_ADVANTAGE for name in allowed}
+    penalties = {
+        name: 1.0 if name == "xla" else XLA_ADVANTAGE * (1.0 if REGISTRY[name].inner is None else PLAIN_ADVANTAGE)
+        for name in allowed
+    }
     for name in allowed:
         if heavy := too_much_scratch(problem, costs[name]):
             reasons[name] = heavy
@@ -243,9 +248,11 @@ def _by_model(
             penalties[name] = HEAVY_ADVANTAGE * max(devices for _, devices in spread)
             reasons[name] = f"{gathers}, without being {penalties[name]:g} times faster"
     chosen = min(allowed, key=lambda name: times[name] * penalties[name])
-    close = f"less than {XLA_ADVANTAGE:g} times faster"
+    close = {name: f"less than {penalty / penalties[chosen]:.2g} times faster" for name, penalty in penalties.items()}
     slower = {name: f"{time / times[chosen]:.1f} times slower" for name, time in times.items()}
-    return chosen, {name: reasons[name] or (slower[name] if times[name] > times[chosen] else close) for name in times}
+    return chosen, {
+        name: reasons[name] or (slower[name] if times[name] > times[chosen] else close[name]) for name in times
+    }
 
 
 def too_much_scratch(problem: Problem, cost: Cost) -> str:

@@ -10,6 +10,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from jaxconv._algorithms import _windows
 from jaxconv._spec import Problem
 
 
@@ -40,6 +41,18 @@ def one_dimensional(problem: Problem) -> Problem:
             lhs_dilation=(spec.lhs_dilation[axis],),
             rhs_dilation=(spec.rhs_dilation[axis],),
         ),
+    )
+
+
+def moves(problem: Problem) -> dict[str, float]:
+    """Return what is moved to bring the long axis of the operands to the end, and that of the result back, as terms."""
+    axis = 3 + (long_axis(problem) or 0)
+    last = (0, 1, *(a for a in range(3, 3 + problem.spec.ndim) if a != axis), 2, axis)
+    x_order, w_order, y_order = _windows.stored_orders(problem)
+    return _windows.total_moves(
+        _windows.moves(problem.x_shape, x_order, last),
+        _windows.moves(problem.w_shape, w_order, (0, 1, 2, axis)),
+        _windows.moves(problem.y_shape, last, y_order),
     )
 
 

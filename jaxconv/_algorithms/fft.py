@@ -27,7 +27,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._cost import Cost, fft_error
+from jaxconv._cost import Cost, fft_error, fresh
 from jaxconv._dtypes import accumulation_dtype, is_complex, is_inexact
 from jaxconv._spec import Problem, dilated
 
@@ -106,14 +106,21 @@ def cost(problem: Problem) -> Cost:
     multiply_adds = real_products * outputs * problem.in_channels * bins
     transform_flops = (inputs + kernels + outputs) * points * per_point
     bytes_moved = 3 * itemsize * points * (inputs + kernels + outputs)
+    # Padded operands and full result, and the spectra of all three.
+    scratch = 2 * itemsize * points * (inputs + kernels + outputs)
     return Cost(
         multiply_adds=multiply_adds,
         transform_flops=transform_flops,
         bytes_moved=bytes_moved,
-        # Padded operands and full result, and the spectra of all three.
-        scratch=2 * itemsize * points * (inputs + kernels + outputs),
+        scratch=scratch,
         error=fft_error(problem, points),
-        terms={"call": 1, "multiply_adds": multiply_adds, "transform_flops": transform_flops, "bytes": bytes_moved},
+        terms={
+            "call": 1,
+            "multiply_adds": multiply_adds,
+            "transform_flops": transform_flops,
+            "bytes": bytes_moved,
+            "fresh": fresh(scratch, itemsize * math.prod(problem.y_shape)),
+        },
     )
 
 

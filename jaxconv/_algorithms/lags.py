@@ -19,7 +19,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _one_axis
-from jaxconv._cost import Cost, direct_error
+from jaxconv._cost import Cost, direct_error, fresh
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
 
@@ -64,13 +64,20 @@ def cost(problem: Problem) -> Cost:
     )
     results = flat.groups * flat.batch * flat.out_channels * block * (block + reach)
     bytes_moved = 2 * itemsize * (stretches + results)
+    scratch = itemsize * (stretches + 2 * results)
     return Cost(
         multiply_adds=products,
         transform_flops=0,
         bytes_moved=bytes_moved,
-        scratch=itemsize * (stretches + 2 * results),
+        scratch=scratch,
         error=direct_error(problem),
-        terms={"call": 1, "multiply_adds": products, "bytes": bytes_moved},
+        terms={
+            "call": 1,
+            "multiply_adds": products,
+            "bytes": bytes_moved,
+            "fresh": fresh(scratch),
+            **_one_axis.moves(problem),
+        },
     )
 
 

@@ -41,8 +41,8 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _windows
-from jaxconv._algorithms._once import Call
-from jaxconv._cost import Cost, direct_error, idle
+from jaxconv._algorithms._once import DIVIDED, Call
+from jaxconv._cost import Cost, direct_error, fresh, idle
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem, dilated
 
@@ -190,21 +190,35 @@ def cost(problem: Problem) -> Cost:
     """Return the cost of the products and of the traffic between them."""
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     padded = _windows.padded_size(problem)
+    spatial = tuple(range(3, 3 + problem.spec.ndim))
+    x_order, w_order, y_order = _windows.stored_orders(problem)
     result = math.prod(problem.y_shape)
     if _over_outputs(problem):
         windows = _gathered(problem)
+        wanted = x_order if _channels_first(problem, problem.in_channels) else (0, 2, *spatial, 1)
+        moved = [
+            _windows.moves(problem.x_shape, x_order, wanted),
+            _windows.moves(problem.w_shape, w_order, wanted),
+            _windows.moves(problem.y_shape, (0, 2, *spatial, 1), y_order),
+        ]
         products, multiply_adds = result, problem.multiply_adds
         chunks = -(-problem.in_channels // _chunk_for_outputs(problem)) * -(-problem.kernel_shape[0] // _rows(problem))
         form, narrow, scratch = "outputs", problem.out_channels, padded + windows // chunks + 2 * result
     else:
         leading = _split(problem) or 0
         terms, count = _counts(problem, leading)
+        wanted = x_order if _channels_first(problem, problem.batch) else (0, 1, *spatial, 2)
+        moved = [
+            _windows.moves(problem.x_shape, x_order, wanted),
+            _windows.moves(problem.y_shape, wanted, y_order),
+        ]
         items = problem.groups * problem.batch * _positions(problem, leading)
         windows = items * problem.in_channels * (count if count > 1 else 0)
         products = items * problem.out_channels * terms
         multiply_adds = products * problem.in_channels * count
         chunks = -(-problem.batch // _chunk(problem, leading))
-        form, narrow, scratch = "taps", problem.out_channels * terms, padded + (windows + products) // chunks
+        summed_later = products if terms > 1 else 0
+        form, narrow, scratch = "taps", problem.out_channels * terms, padded + (windows + summed_later) // chunks
     if problem.groups > 1:
         form = f"grouped {form}"
     return Cost(
@@ -216,7 +230,10 @@ def cost(problem: Problem) -> Cost:
         terms={
             "call": 1,
             "products": chunks * problem.groups,
+            "divided": multiply_adds >= DIVIDED,
             "padded": itemsize * padded,
+            **_windows.total_moves(*moved),
+            "fresh": fresh(itemsize * scratch, itemsize * result),
             f"{form} windows": windows,
             f"{form} results": products,
             f"{form} multiply_adds": multiply_adds,

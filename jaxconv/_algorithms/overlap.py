@@ -24,7 +24,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _one_axis, fft
-from jaxconv._cost import Cost, fft_error
+from jaxconv._cost import Cost, fft_error, fresh
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem
 
@@ -78,13 +78,21 @@ def cost(problem: Problem) -> Cost:
     multiply_adds = 4 * outputs * flat.in_channels * (length if complex_data else length // 2 + 1)
     transform_flops = transforms * (5.0 if complex_data else 2.5) * math.log2(length)
     bytes_moved = 3 * itemsize * transforms
+    scratch = 2 * itemsize * transforms
     return Cost(
         multiply_adds=multiply_adds,
         transform_flops=transform_flops,
         bytes_moved=bytes_moved,
-        scratch=2 * itemsize * transforms,
+        scratch=scratch,
         error=fft_error(problem, length),
-        terms={"call": 1, "multiply_adds": multiply_adds, "transform_flops": transform_flops, "bytes": bytes_moved},
+        terms={
+            "call": 1,
+            "multiply_adds": multiply_adds,
+            "transform_flops": transform_flops,
+            "bytes": bytes_moved,
+            **_one_axis.moves(problem),
+            "fresh": fresh(scratch, itemsize * math.prod(problem.y_shape)),
+        },
     )
 
 

@@ -21,7 +21,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._cost import Cost
+from jaxconv._cost import Cost, fresh
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem, dilated
 
@@ -73,7 +73,7 @@ def cost(problem: Problem) -> Cost:
     """Return the cost of copying the input, without the convolution inside."""
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     copied = itemsize * math.prod(inner(problem).x_shape)
-    return Cost(0, 0, 2 * copied, copied, 0.0, {"bytes": 2 * copied})
+    return Cost(0, 0, 2 * copied, copied, 0.0, {"call": 1, "bytes": 2 * copied, "fresh": fresh(copied)})
 
 
 def run(

@@ -30,7 +30,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._cost import Cost
+from jaxconv._cost import Cost, fresh
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
 
@@ -131,7 +131,8 @@ def cost(problem: Problem) -> Cost:
     if core.batch != problem.batch:
         moved += math.prod(core.x_shape)
     bytes_moved = 2 * itemsize * moved
-    return Cost(0, 0, bytes_moved, bytes_moved / 2, 0.0, {"bytes": bytes_moved})
+    terms = {"call": 1, "bytes": bytes_moved, "fresh": fresh(bytes_moved / 2)}
+    return Cost(0, 0, bytes_moved, bytes_moved / 2, 0.0, terms)
 
 
 def _split_kernel(w: jax.Array, axes: list[_Axis]) -> jax.Array:

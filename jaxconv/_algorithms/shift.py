@@ -18,6 +18,7 @@ of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float3
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -25,8 +26,8 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _reductions, _windows
-from jaxconv._algorithms._once import Call
-from jaxconv._cost import Cost, direct_error
+from jaxconv._algorithms._once import DIVIDED, Call
+from jaxconv._cost import Cost, direct_error, fresh
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, dilated
 
@@ -79,7 +80,7 @@ def gathers(problem: Problem) -> tuple[str, ...]:
 def cost(problem: Problem) -> Cost:
     """Return the cost of the unrolled form that `run` takes."""
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
-    outputs = problem.groups * problem.batch * problem.out_channels * problem.outputs
+    outputs, inputs = math.prod(problem.y_shape), math.prod(problem.x_shape)
     padded = _windows.padded_size(problem)
     terms: dict[str, float]
     sums = problem.multiply_adds
@@ -100,30 +101,34 @@ def cost(problem: Problem) -> Cost:
         # Sums over many channels spill registers, and strides scatter what neighbours read.
         terms["deep sums"] = sums * min(problem.in_channels / MANY_TERMS, 1.0)
         terms["strided sums"] = sums * any(stride > 1 for stride in problem.spec.strides)
+        order, wanted = _order(problem), _order_of_sums(problem)
+        channels_first = (2, *(axis for axis in wanted if axis != 2))
+        terms |= _windows.total_moves(
+            _windows.moves(problem.x_shape, order, channels_first),
+            _windows.moves(problem.y_shape, wanted, _windows.stored_orders(problem)[2]),
+        )
         copied, partial = outputs if row else 0, 0
+    # What is divided among cores has to wake them.
+    terms["divided"] = sums >= DIVIDED
     # Each run along the innermost axis begins anew, and what does not fill a vector at its end is computed one by one;
     # measured by the run that leaves as much as the average one.
     lanes = _lanes(problem)
     terms["runs"] = sums / innermost * (1 + innermost % lanes) / ((1 + lanes) / 2)
-    bytes_moved = itemsize * (outputs + 2 * (padded + copied))
+    bytes_moved = itemsize * (inputs + 2 * (padded + copied) + outputs)
+    scratch = itemsize * (padded + partial)
     return Cost(
         multiply_adds=problem.multiply_adds,
         transform_flops=0,
         bytes_moved=bytes_moved,
-        scratch=itemsize * (padded + partial),
+        scratch=scratch,
         error=direct_error(problem),
-        terms={"call": 1, "bytes": bytes_moved, **terms},
+        terms={"call": 1, "bytes": bytes_moved, "fresh": fresh(scratch, itemsize * outputs), **terms},
     )
 
 
 def _order(problem: Problem) -> tuple[int, ...]:
     """Return the order of the canonical axes (of operands and result) in the caller's layout."""
-    spatial = tuple(range(3, 3 + problem.spec.ndim))
-    return {
-        "channels_first": (0, 1, 2, *spatial),
-        "channels_last": (1, *spatial, 0, 2),
-        "batch_last": (2, *spatial, 0, 1),
-    }[problem.spec.layout]
+    return _windows.stored_orders(problem)[0]
 
 
 def _innermost(order: tuple[int, ...], shape: tuple[int, ...]) -> int:

@@ -31,7 +31,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._cost import Cost
+from jaxconv._cost import Cost, fresh
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
 
@@ -140,7 +140,7 @@ def cost(problem: Problem) -> Cost:
     moved += math.prod(core.w_shape) * (sample or output)
     moved += math.prod(problem.y_shape) * (sample or tap)
     size = accumulation_dtype(problem.spec.out_dtype).itemsize * moved
-    return Cost(0, 0, 2 * size, size, 0.0, {"bytes": 2 * size})
+    return Cost(0, 0, 2 * size, size, 0.0, {"call": 1, "bytes": 2 * size, "fresh": fresh(size)})
 
 
 def run(

@@ -16,13 +16,14 @@ of Numerical Algorithms*, 2002, section 3.1): the products with the zeros of the
 """
 
 import functools
+import math
 
 import jax
 from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _one_axis
-from jaxconv._cost import Cost, direct_error
+from jaxconv._cost import Cost, direct_error, fresh
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
 
@@ -79,13 +80,20 @@ def cost(problem: Problem) -> Cost:
     signal = series * flat.in_channels * blocks * block * stride
     multiply_adds = products * flat.in_channels * block * stride
     bytes_moved = itemsize * (2 * products + 2 * signal + 2 * _matrix_size(flat, block))
+    scratch = itemsize * (products + signal + 2 * _matrix_size(flat, block))
     return Cost(
         multiply_adds=multiply_adds,
         transform_flops=0,
         bytes_moved=bytes_moved,
-        scratch=itemsize * (products + signal + 2 * _matrix_size(flat, block)),
+        scratch=scratch,
         error=direct_error(problem),
-        terms={"call": 1, "multiply_adds": multiply_adds, "bytes": bytes_moved},
+        terms={
+            "call": 1,
+            "multiply_adds": multiply_adds,
+            "bytes": bytes_moved,
+            **_one_axis.moves(problem),
+            "fresh": fresh(scratch, itemsize * math.prod(flat.y_shape)),
+        },
     )
 
 

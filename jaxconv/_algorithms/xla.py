@@ -5,9 +5,10 @@ sends any other layout to a naive implementation that is 20 to 100 times slower 
 is what `vmap` over both operands makes, are unrolled into separate convolutions, since XLA's grouped convolution on CPU
 is several times slower than those; many groups with enough work in each are looped over. Where the kernel has more
 samples than the input, which padding makes possible, the padding is a step of its own: otherwise XLA exchanges the two,
-into a form with a reversed window that it then computes in that naive implementation. In double precision convolutions
-along one axis are emitted with a second one of length 1: XLA on CPU hands those along two axes to a library, where its
-own code would be the naive one.
+into a form with a reversed window that it then computes in that naive implementation. So it is where XLA would form
+patches of a padded plane for a few long sums, as for the kernel gradient of a layer of few channels: that is 2 to 5
+times slower. In double precision convolutions along one axis are emitted with a second one of length 1: XLA on CPU
+hands those along two axes to a library, where its own code would be the naive one.
 
 Cost: every multiply-add of the definition, those that meet padding or inserted zeros included, and im2col's traffic.
 
@@ -22,7 +23,8 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._cost import Cost, direct_error, idle
+from jaxconv._algorithms import _windows
+from jaxconv._cost import Cost, direct_error, fresh, idle
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, is_static
 
@@ -59,13 +61,17 @@ def cost(problem: Problem) -> Cost:
     # XLA on CPU has fast code for one and two spatial axes, slower code for three, and a naive loop for the rest.
     kind = "library" if _by_library(problem) else "plane" if problem.spec.ndim < 3 else "volume"
     looped = _looped(problem)
-    if problem.groups > 1 and not (_unrolled(problem) or looped):
+    whole = problem.groups > 1 and not (_unrolled(problem) or looped)
+    if whole:
         terms = {
             f"grouped {kind} outputs": outputs * problem.out_channels,
             f"grouped {kind} products": problem.multiply_adds,
             # In float64 XLA multiplies every group's channels by the kernels of all groups.
             f"grouped {kind} expanded": problem.multiply_adds * problem.groups,
         }
+    elif problem.groups * problem.in_channels * problem.out_channels == 1 and problem.taps <= 2:
+        # XLA writes out such a sum itself.
+        terms = {"short sums": outputs}
     elif (
         not looped
         and problem.in_channels * problem.out_channels == 1
@@ -79,6 +85,8 @@ def cost(problem: Problem) -> Cost:
     else:
         if problem.spec.ndim > 3 or (problem.spec.ndim == 3 and max(problem.spec.rhs_dilation) > 1):
             kind = "other"
+        if problem.outputs < problem.taps:
+            kind = f"long {kind}"
         terms = {
             "looped convolutions" if looped else "convolutions": problem.groups,
             f"{kind} outputs": outputs,
@@ -95,19 +103,36 @@ def cost(problem: Problem) -> Cost:
             "single products": products * (problem.outputs == 1),
             "kernel": math.prod(problem.w_shape),
         }
+    # Copies with the channels last; patches are formed a block at a time.
+    spatial = tuple(range(3, 3 + problem.spec.ndim))
+    x_order, w_order, y_order = _windows.stored_orders(problem)
+    last, w_last = (0, 1, *spatial, 2), (0, *spatial, 2, 1)
+    if whole:
+        last, w_last = (1, *spatial, 0, 2), (*spatial, 2, 0, 1)
+    moved = _windows.total_moves(
+        _windows.moves(problem.x_shape, x_order, last),
+        _windows.moves(problem.w_shape, w_order, w_last),
+        _windows.moves(problem.y_shape, last, y_order),
+    )
+    scratch = itemsize * sum(map(math.prod, (problem.x_shape, problem.w_shape, problem.y_shape)))
     return Cost(
         multiply_adds=problem.multiply_adds,
         transform_flops=0,
         bytes_moved=itemsize * patches,
-        # Copies with the channels last; patches are formed a block at a time.
-        scratch=itemsize * sum(map(math.prod, (problem.x_shape, problem.w_shape, problem.y_shape))),
+        scratch=scratch,
         error=direct_error(problem),
-        terms={"call": 1, **terms},
+        terms={"call": 1, "fresh": fresh(scratch, itemsize * math.prod(problem.y_shape)), **moved, **terms},
     )
 
 
-def _pads_first(problem: Problem) -> bool:
+def _exceeds_input(problem: Problem) -> bool:
     return problem.taps > math.prod(problem.input_shape)
+
+
+def _pads_first(problem: Problem) -> bool:
+    """Whether padding is a step of its own."""
+    sums_are_long = problem.outputs < problem.taps and not _by_library(problem)
+    return _exceeds_input(problem) or (problem.spec.ndim == 2 and any(problem.spec.padding[-1]) and sums_are_long)
 
 
 def _gains_an_axis(problem: Problem) -> bool:
@@ -125,12 +150,14 @@ def _by_library(problem: Problem) -> bool:
     return (
         (problem.spec.ndim == 2 or _gains_an_axis(problem))
         and max(problem.in_channels, problem.out_channels) * groups > LIBRARY_CHANNELS
-        and (_pads_first(problem) or all(step == 1 and max(taps, m) <= length for length, taps, m, step in axes))
+        and (_exceeds_input(problem) or all(step == 1 and max(taps, m) <= length for length, taps, m, step in axes))
     )
 
 
 def _edge_share(problem: Problem) -> float:
     """Return the share of outputs whose window reaches into the padding."""
+    if _pads_first(problem):
+        return 0.0
     inside = 1.0
     for length, stride, pads in zip(problem.output_shape, problem.spec.strides, problem.spec.padding, strict=True):
         inside *= max(length - sum(-(-pad // stride) for pad in pads), 0) / length
