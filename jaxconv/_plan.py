@@ -12,6 +12,7 @@ from typing import TypeAlias
 from jaxconv._algorithms import REGISTRY, Algorithm
 from jaxconv._cost import Cost, is_calibrated, seconds
 from jaxconv._spec import Method, Problem, simplify
+from jaxconv._text import perhaps
 from jaxconv._tuning import Measurement, Tuning
 
 # Methods that name a choice rather than an algorithm.
@@ -97,9 +98,10 @@ def check_method(method: object) -> Method:
             return method
     elif isinstance(method, (tuple, list)) and len(method) == 3 and all(name in names for name in method):
         return (method[0], method[1], method[2])
+    hint = perhaps(method, names) if isinstance(method, str) else ""
     raise ValueError(
         f"unknown method {method!r}: choose one of {', '.join(map(repr, names))}, or a triple of those for the forward "
-        "computation, the input gradient and the kernel gradient"
+        f"computation, the input gradient and the kernel gradient{hint}"
     )
 
 

@@ -58,6 +58,7 @@ COMMON = [
     ({"convention": "conv"}, ValueError, r"unknown convention 'conv': choose one of 'correlation', 'convolution'"),
     ({"convention": "Convolution"}, ValueError, r"'convolution', perhaps 'convolution'$"),
     ({"method": "fast"}, ValueError, r"unknown method 'fast': choose one of 'auto', 'direct'"),
+    ({"method": "overlap-save"}, ValueError, r"unknown method 'overlap-save'.* perhaps 'overlap'"),
 ]
 
 
