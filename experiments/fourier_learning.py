@@ -97,6 +97,7 @@ def pose(context: Context) -> dict[str, Problem]:
         "one long line": (np.reshape(photographs[0], (1, 1, -1)), (17,), 1),
         "a dilated layer": (photographs[1][None, None], (5, 5), 2),
         "a stack of photographs": (volume[None, None], (3, 3, 3), 1),
+        "columns of photographs": (np.stack(photographs)[:, None, :, :8], (7, 1), 1),
     }
     return {
         name: problem(context.rng(3, number), inputs, taps, dilation)

@@ -109,6 +109,19 @@ def window(
     return lax.slice(lax.dynamic_slice(x, begin, extents), [0] * x.ndim, extents, stride)
 
 
+def side_by_side(
+    x: jax.Array,
+    layout: Layout,
+    axis: int,
+    starts: Any,
+    shape: Sequence[int],
+    steps: Sequence[int],
+) -> jax.Array:
+    """Gather along an axis the windows that begin at all combinations of positions."""
+    windows = [window(x, layout, start, shape, steps) for start in itertools.product(*starts)]
+    return lax.concatenate(windows, axis) if len(windows) > 1 else windows[0]
+
+
 def positions(shape: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """Yield every index of an array of that shape."""
     return itertools.product(*map(range, shape))

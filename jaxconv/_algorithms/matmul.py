@@ -268,19 +268,6 @@ def _without_units(
     return once.apart(inside, once.hidden(starts), *map(jnp.squeeze, operands)).reshape(shape)
 
 
-def _side_by_side(
-    x: jax.Array,
-    layout: _windows.Layout,
-    axis: int,
-    starts: Any,
-    shape: Sequence[int],
-    steps: Sequence[int],
-) -> jax.Array:
-    """Gather along an axis the windows that begin at all combinations of positions."""
-    windows = [_windows.window(x, layout, start, shape, steps) for start in itertools.product(*starts)]
-    return lax.concatenate(windows, axis) if len(windows) > 1 else windows[0]
-
-
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     spec, ndim, leading = problem.spec, problem.spec.ndim, _split(problem) or 0
     _, windows = _counts(problem, leading)
@@ -296,7 +283,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     def multiply(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
         shape = (*(x.shape[axis] for axis in layout.spatial[:leading]), *problem.output_shape[leading:])
         steps = (1,) * leading + spec.strides[leading:]
-        columns = _side_by_side(x, layout, channels, [[0]] * leading + list(starts), shape, steps)
+        columns = _windows.side_by_side(x, layout, channels, [[0]] * leading + list(starts), shape, steps)
         if channels_first:  # of a single item
             matrix = columns.reshape(*groups, columns.shape[channels], -1)
             product = _product(problem, w, matrix, (w.ndim - 2,), (w.ndim - 2,))
@@ -356,7 +343,7 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
 
     def multiply(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
         shape = [w.shape[axis] for axis in layout.spatial]
-        columns = _side_by_side(x, layout, items, starts, shape, spec.rhs_dilation)
+        columns = _windows.side_by_side(x, layout, items, starts, shape, spec.rhs_dilation)
         if channels_first:
             w, columns = (array.reshape(*groups, array.shape[items], -1) for array in (w, columns))
         kept = len(groups) if channels_first else w.ndim - 1
