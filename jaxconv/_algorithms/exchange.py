@@ -81,6 +81,13 @@ def inner(problem: Problem) -> Problem:
     )
 
 
+def exchanged(
+    problem: Problem, x: jax.Array, w: jax.Array, compute: Callable[[Problem, jax.Array, jax.Array], jax.Array]
+) -> jax.Array:
+    """Correlate canonical operands in each other's place, whatever the edges hold; ``compute`` is what does it."""
+    return lax.rev(jnp.swapaxes(compute(inner(problem), w, x), 1, 2), tuple(range(3, x.ndim)))
+
+
 def _edges(problem: Problem) -> list[tuple[int, int, int]]:
     """Return the stretches of samples that not every output reads: an axis, where they start and where they end."""
     edges = []
@@ -114,16 +121,11 @@ def run(
     problem: Problem, x: jax.Array, w: jax.Array, compute: Callable[[Problem, jax.Array, jax.Array], jax.Array]
 ) -> jax.Array:
     """Convolve canonical operands; ``compute`` is what convolves the exchanged ones."""
-    space = tuple(range(3, x.ndim))
     if problem.spec.convention == "convolution":
-        w = lax.rev(w, space)
-
-    def exchanged(x: jax.Array, w: jax.Array) -> jax.Array:
-        return lax.rev(jnp.swapaxes(compute(inner(problem), w, x), 1, 2), space)
-
+        w = lax.rev(w, tuple(range(3, w.ndim)))
     edges = _edges(problem)
     if not edges or not jnp.issubdtype(x.dtype, jnp.inexact):
-        return exchanged(x, w)
+        return exchanged(problem, x, w, compute)
     finite = [jnp.isfinite(lax.slice_in_dim(x, *edge, axis=3 + axis)).all() for axis, *edge in edges]
     good = functools.reduce(jnp.logical_and, finite)
 
@@ -131,8 +133,9 @@ def run(
     def squeezed(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         return lambda x, w: jnp.squeeze(function(x.reshape(problem.x_shape), w.reshape(problem.w_shape)))
 
+    all_at_once = functools.partial(exchanged, problem, compute=compute)
     one_by_one = functools.partial(_one_by_one, problem)
-    y = lax.cond(good, squeezed(exchanged), squeezed(one_by_one), jnp.squeeze(x), jnp.squeeze(w))
+    y = lax.cond(good, squeezed(all_at_once), squeezed(one_by_one), jnp.squeeze(x), jnp.squeeze(w))
     return y.reshape(problem.y_shape)
 
 

@@ -15,7 +15,6 @@ Error: that of a sum of N products, ``|error| <= (N + 1) eps (|w| * |x|)`` eleme
 of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float32; integers wrap modulo their range.
 """
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -25,7 +24,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._algorithms import _reductions, _windows
+from jaxconv._algorithms import _reductions, _windows, exchange
 from jaxconv._algorithms._once import DIVIDED, Call
 from jaxconv._cost import Cost, direct_error, fresh
 from jaxconv._dtypes import accumulation_dtype, is_complex
@@ -339,16 +338,7 @@ def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
         y = _sum_over_taps(problem, x, w, once)
     elif _reads_all(problem):
         # The same sums, over windows of the kernel: there is nothing to pad, and fewer products.
-        exchanged = dataclasses.replace(
-            problem,
-            batch=problem.out_channels,
-            out_channels=problem.batch,
-            input_shape=problem.kernel_shape,
-            kernel_shape=problem.input_shape,
-            spec=dataclasses.replace(spec, padding=((0, 0),) * spec.ndim),
-        )
-        y = _sum_over_windows(exchanged, w, x, once)
-        y = lax.rev(y.swapaxes(1, 2), tuple(range(3, y.ndim)))
+        y = exchange.exchanged(problem, x, w, functools.partial(_sum_over_windows, once=once))
     else:
         y = _sum_over_windows(problem, x, w, once)
     return y.astype(spec.out_dtype)
