@@ -88,6 +88,20 @@ def _transform_lengths(problem: Problem) -> dict[int, int]:
     return lengths
 
 
+def terms(
+    problem: Problem, multiply_adds: float, transform_flops: float, bytes_moved: float, scratch: float
+) -> dict[str, float]:
+    """Return what the modelled time of transforms and a product of spectra is a sum of."""
+    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
+    return {
+        "call": 1,
+        "multiply_adds": multiply_adds,
+        "transform_flops": transform_flops,
+        "bytes": bytes_moved,
+        "fresh": fresh(scratch, itemsize * math.prod(problem.y_shape)),
+    }
+
+
 def cost(problem: Problem) -> Cost:
     """Return the cost of the transforms and of the product of spectra."""
     lengths = _transform_lengths(problem)
@@ -114,13 +128,7 @@ def cost(problem: Problem) -> Cost:
         bytes_moved=bytes_moved,
         scratch=scratch,
         error=fft_error(problem, points),
-        terms={
-            "call": 1,
-            "multiply_adds": multiply_adds,
-            "transform_flops": transform_flops,
-            "bytes": bytes_moved,
-            "fresh": fresh(scratch, itemsize * math.prod(problem.y_shape)),
-        },
+        terms=terms(problem, multiply_adds, transform_flops, bytes_moved, scratch),
     )
 
 

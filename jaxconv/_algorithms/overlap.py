@@ -24,7 +24,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _one_axis, fft
-from jaxconv._cost import Cost, fft_error, fresh
+from jaxconv._cost import Cost, fft_error
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem
 
@@ -85,14 +85,7 @@ def cost(problem: Problem) -> Cost:
         bytes_moved=bytes_moved,
         scratch=scratch,
         error=fft_error(problem, length),
-        terms={
-            "call": 1,
-            "multiply_adds": multiply_adds,
-            "transform_flops": transform_flops,
-            "bytes": bytes_moved,
-            **_one_axis.moves(problem),
-            "fresh": fresh(scratch, itemsize * math.prod(problem.y_shape)),
-        },
+        terms=fft.terms(problem, multiply_adds, transform_flops, bytes_moved, scratch) | _one_axis.moves(problem),
     )
 
 
