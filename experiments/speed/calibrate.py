@@ -28,7 +28,7 @@ from scipy.optimize import least_squares
 from tqdm import tqdm
 
 from experiments.speed import machine, problems, timing
-from jaxconv import _cost, _store
+from jaxconv import _store
 from jaxconv._algorithms import REGISTRY, Algorithm
 from jaxconv._autotune import setting_of
 from jaxconv._measure import Trial, draw_operands, prepare
@@ -82,13 +82,14 @@ def measure(count: int, dtype: str, seed: int, setting: Setting) -> Iterator[Mea
 
 def _timings(problem: Problem, algorithms: Sequence[Algorithm]) -> list[Timing]:
     """Return the median seconds of each algorithm that can run the problem."""
-    modelled = {
-        a.name: _cost.seconds(a.cost(problem), a.name, "cpu", problem.dtype) for a in algorithms if _able(a, problem)
+    names = {algorithm.name for algorithm in algorithms}
+    candidates = {
+        c.name: c
+        for c in decide(problems.with_method(problem, "direct"), "cpu").candidates
+        if c.name in names and c.seconds is not None and c.seconds <= SLOWEST
     }
-    able = [name for name, seconds in modelled.items() if seconds <= SLOWEST]
-    inner = {c.name: c.inner for c in decide(problems.with_method(problem, "direct"), "cpu").candidates}
-    operands = draw_operands(problem) if able else ()
-    trials = {name: prepare(problems.with_method(problem, name), operands) for name in able}
+    operands = draw_operands(problem) if candidates else ()
+    trials = {name: prepare(problems.with_method(problem, name), operands) for name in candidates}
     calls = {
         name: trial
         for name, trial in trials.items()
@@ -96,10 +97,11 @@ def _timings(problem: Problem, algorithms: Sequence[Algorithm]) -> list[Timing]:
     }
     waiting = [functools.partial(_wait, trial.call) for trial in calls.values()]
     times = timing.interleaved(waiting, [0.0] * len(waiting), BUDGET * len(waiting))
-    return [
-        Timing(name, inner[name], modelled[name], float(np.median(seconds)) / trial.repeats, "")
-        for (name, trial), seconds in zip(calls.items(), times, strict=True)
-    ]
+    timings = []
+    for (name, trial), seconds in zip(calls.items(), times, strict=True):
+        modelled, measured = candidates[name].seconds or 0.0, float(np.median(seconds)) / trial.repeats
+        timings.append(Timing(name, candidates[name].inner, modelled, measured, ""))
+    return timings
 
 
 def _able(algorithm: Algorithm, problem: Problem) -> bool:
