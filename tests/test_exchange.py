@@ -1,4 +1,4 @@
-"""Exchanged operands: what the edges of the input decide, and which axes are whose inside."""
+"""Exchanged operands: what happens to samples that are no finite numbers, and which axes are whose inside."""
 
 from __future__ import annotations
 
@@ -44,16 +44,26 @@ def test_bad_samples(case):
 
 
 def test_integers_are_not_looked_at():
-    """No integer is a bad one."""
+    """Every integer is finite."""
     case = CASES[0]
     text = jax.jit(functools.partial(conv, **case.options, method="exchange")).lower(*operands(case, "int32")).as_text()
     assert "stablehlo.case" not in text
 
 
-def test_edges():
-    """By hand: outputs 0 to 3 read samples -1 to 6, 0 to 7, 1 to 8 and 2 to 9 of the 9."""
-    simple, _ = simplify(problem(CASES[0], "float32"))
-    assert exchange._edges(simple) == [(0, 0, 2), (0, 7, 9)]
+def test_bad_taps():
+    """A kernel that is not finite everywhere gives what XLA gives."""
+    x, w = operands(CASES[0], "float64")
+    w.reshape(-1)[1::3] = np.inf
+    x, w = np.abs(x), np.abs(w)
+    results = [conv(x, w, **CASES[0].options, convention="correlation", method=m) for m in ("exchange", "xla")]
+    assert np.isposinf(results[0]).any()
+    np.testing.assert_array_equal(*results)
+
+
+def test_what_meets_more():
+    """By hand: outputs 0 to 3 read samples -1 to 6 ... 2 to 9 of the 9; of 3 samples 2 apart, each output reads all."""
+    meets = [exchange._meets_more(simplify(problem(case, "float32"))[0]) for case in CASES]
+    assert meets == [case.name != "no-edges" for case in CASES]
 
 
 def test_sharding_inside():

@@ -10,11 +10,11 @@ so that windows may be gathered from whichever has fewer channels, and an input 
 transposed layers, is not filled up with zeros. Whatever algorithm is best for the exchanged convolution computes it.
 
 Where such windows reach beyond the kernel they are filled up with zeros, and those meet samples that the output
-does not read. That does no harm unless such a sample is infinite or not a number. There are few that not every output
-reads, at the edges: only they are looked at. If one is not finite, each output is summed on its own, from a copy of the
-input in which zeros stand for what that output does not read.
+does not read. That does no harm unless such a sample is infinite or not a number, and then no output that meets it is
+finite. So the result is looked at, which has few elements: if they are not all finite, XLA's convolution computes
+them once more, by the definition.
 
-Cost: that of the convolution inside, and one pass over the edges.
+Cost: that of the convolution inside, and one pass over the result.
 
 Error: that of the algorithm inside; the sums are the same.
 
@@ -22,15 +22,14 @@ Source: exchanging the integration variable of the definition.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 
 import jax
-import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from jaxconv._algorithms import _windows, xla
 from jaxconv._cost import Cost
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem, dilated
@@ -84,84 +83,47 @@ def inner(problem: Problem) -> Problem:
 def exchanged(
     problem: Problem, x: jax.Array, w: jax.Array, compute: Callable[[Problem, jax.Array, jax.Array], jax.Array]
 ) -> jax.Array:
-    """Correlate canonical operands in each other's place, whatever the edges hold; ``compute`` is what does it."""
+    """Correlate canonical operands in each other's place, whatever they hold; ``compute`` is what does it."""
     return lax.rev(jnp.swapaxes(compute(inner(problem), w, x), 1, 2), tuple(range(3, x.ndim)))
 
 
-def _edges(problem: Problem) -> list[tuple[int, int, int]]:
-    """Return the stretches of samples that not every output reads: an axis, where they start and where they end."""
-    edges = []
-    for axis, (samples, taps, outputs) in enumerate(
-        zip(problem.input_shape, problem.kernel_shape, problem.output_shape, strict=True)
-    ):
-        (low, _), dilation = problem.spec.padding[axis], problem.spec.lhs_dilation[axis]
-        # The first output reads up to the last tap, the last one from its own first tap on.
-        start = max(-((low - (outputs - 1) * problem.spec.strides[axis]) // dilation), 0)
-        stop = min(-((low - taps) // dilation), samples)
-        if start >= stop:
-            return [(axis, 0, samples)]
-        edges += [(axis, *edge) for edge in ((0, start), (stop, samples)) if edge[0] < edge[1]]
-    return edges
+def _meets_more(problem: Problem) -> bool:
+    """Whether some output would meet a sample that it does not read, and such a sample may be no finite number."""
+    if not jnp.issubdtype(problem.dtype, jnp.inexact):
+        return False
+    return any(low > 0 or high > 0 for low, high in inner(problem).spec.padding)
 
 
 def cost(problem: Problem) -> Cost:
-    """Return the cost of looking at the edges, without the convolution inside."""
-    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
-    edges = _edges(problem) if np.issubdtype(problem.dtype, np.inexact) else []
-    seen = itemsize * sum(
-        math.prod(problem.x_shape) * (stop - start) // problem.input_shape[a] for a, start, stop in edges
-    )
-    # Operands and result pass through the branches.
-    passed = itemsize * sum(map(math.prod, (problem.x_shape, problem.w_shape, problem.y_shape)))
-    terms = {"call": 1, "bytes": seen, "edges": len(edges), "passed": passed if edges else 0}
-    return Cost(0, 0, seen, 0.0, 0.0, terms)
+    """Return the cost of looking at the result, without the convolution inside."""
+    checks = _meets_more(problem)
+    seen = accumulation_dtype(problem.spec.out_dtype).itemsize * math.prod(problem.y_shape) * checks
+    return Cost(0, 0, seen, seen, 0.0, {"call": 1, "checks": checks, "seen": seen})
 
 
 def run(
     problem: Problem, x: jax.Array, w: jax.Array, compute: Callable[[Problem, jax.Array, jax.Array], jax.Array]
 ) -> jax.Array:
     """Convolve canonical operands; ``compute`` is what convolves the exchanged ones."""
-    if problem.spec.convention == "convolution":
-        w = lax.rev(w, tuple(range(3, w.ndim)))
-    edges = _edges(problem)
-    if not edges or not jnp.issubdtype(x.dtype, jnp.inexact):
-        return exchanged(problem, x, w, compute)
-    finite = [jnp.isfinite(lax.slice_in_dim(x, *edge, axis=3 + axis)).all() for axis, *edge in edges]
-    good = functools.reduce(jnp.logical_and, finite)
-
-    # XLA on CPU copies what enters a branch if axes of length 1 stand elsewhere than by default.
-    def squeezed(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-        return lambda x, w: jnp.squeeze(function(x.reshape(problem.x_shape), w.reshape(problem.w_shape)))
-
-    all_at_once = functools.partial(exchanged, problem, compute=compute)
-    one_by_one = functools.partial(_one_by_one, problem)
-    y = lax.cond(good, squeezed(all_at_once), squeezed(one_by_one), jnp.squeeze(x), jnp.squeeze(w))
-    return y.reshape(problem.y_shape)
+    kernel = lax.rev(w, tuple(range(3, w.ndim))) if problem.spec.convention == "convolution" else w
+    y = exchanged(problem, x, kernel, compute)
+    return _if_finite(problem, y, x, w) if _meets_more(problem) else y
 
 
-def _one_by_one(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
-    """Sum each output over the samples that it reads."""
-    spec, core, ndim = problem.spec, inner(problem), problem.spec.ndim
-    accumulator = accumulation_dtype(spec.out_dtype)
-    x, w = x.astype(accumulator), w.astype(accumulator)
-    w = lax.pad(w, jnp.zeros((), accumulator), [(0, 0, 0)] * 3 + [(*pads, 0) for pads in core.spec.padding])
-    reach = [dilated(*axis) for axis in zip(problem.input_shape, spec.lhs_dilation, strict=True)]
-    contracted = tuple(range(2, x.ndim))
+def _if_finite(problem: Problem, y: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:
+    """Return a result if all of it is finite, otherwise compute it by the definition."""
+    # XLA on CPU copies what enters a branch unless it lies in memory in the order of its axes, without those of length
+    # 1: as the caller holds it. Without a barrier transpositions inside the branch would be moved in front of it.
+    shapes = (problem.x_shape, problem.w_shape, problem.y_shape)
+    of_x, of_w, of_y = (
+        _windows.Layout(tuple(axis for axis in order if shape[axis] > 1))
+        for order, shape in zip(_windows.stored_orders(problem), shapes, strict=True)
+    )
 
-    def output(index: jax.Array) -> jax.Array:
-        start = [jnp.zeros((), index.dtype)] * 3
-        read = jnp.ones(problem.input_shape, bool)
-        for axis in range(ndim):
-            shift = index[axis] * spec.strides[axis]
-            tap = lax.broadcasted_iota(index.dtype, problem.input_shape, axis) * spec.lhs_dilation[axis]
-            tap += spec.padding[axis][0] - shift
-            read &= (tap >= 0) & (tap < problem.kernel_shape[axis])
-            start.append((problem.output_shape[axis] - 1) * spec.strides[axis] - shift)
-        window = lax.dynamic_slice(w, start, (*w.shape[:3], *reach))
-        window = window[(..., *(slice(None, None, step) for step in spec.lhs_dilation))]
-        dimensions = ((contracted, contracted), ((0,), (0,)))
-        return lax.dot_general(jnp.where(read, x, 0), window, dimensions, precision=spec.precision)
+    def by_definition(y: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:
+        return of_y.arrange(xla.run(problem, of_x.undo(x, 3 + problem.spec.ndim), of_w.undo(w, 3 + problem.spec.ndim)))
 
-    indices = np.indices(problem.output_shape, np.int32).reshape(ndim, -1).T
-    y = lax.map(output, jnp.asarray(indices))
-    return jnp.moveaxis(y, 0, -1).reshape(problem.y_shape).astype(spec.out_dtype)
+    y = of_y.arrange(y)
+    operands = lax.optimization_barrier((y, of_x.arrange(x), of_w.arrange(w)))
+    y = lax.cond(jnp.isfinite(operands[0]).all(), lambda y, x, w: y, by_definition, *operands)
+    return of_y.undo(y, 3 + problem.spec.ndim)
