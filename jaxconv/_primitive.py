@@ -27,6 +27,7 @@ from jaxconv._algorithms import AXES, REGISTRY
 from jaxconv._algorithms._once import Call
 from jaxconv._plan import Spread, assumed_spread, choose, spread_inside, with_choices_of
 from jaxconv._spec import (
+    MAPPED,
     ConvSpec,
     Problem,
     input_gradient_spec,
@@ -228,6 +229,8 @@ def _batch(operands: Any, axes: Any, *, spec: ConvSpec) -> tuple[jax.Array, int]
         axis, behind = 0, _must_lead(x, x_axis, 0) or _must_lead(w, w_axis, 0)
         x, pair = _fold(x, x_axis, 0, behind)
         w, _ = _fold(w, w_axis, 0, behind)
+        if pair[1 - behind] == 1:
+            spec = dataclasses.replace(spec, layout=MAPPED.get(spec.layout, spec.layout))
     y = bind(x, w, spec)
     return y.reshape(*y.shape[:axis], *pair, *y.shape[axis + 1 :]), axis + behind
 

@@ -28,7 +28,9 @@ Convention: TypeAlias = Literal["correlation", "convolution"]
 Method: TypeAlias = str | tuple[str, str, str]
 Pads: TypeAlias = tuple[tuple[int, int], ...]
 
-Layout: TypeAlias = Literal["channels_first", "channels_last", "batch_last"]
+Layout: TypeAlias = Literal[
+    "channels_first", "channels_last", "batch_last", "mapped_channels_last", "mapped_batch_last"
+]
 
 CONVENTIONS: tuple[Convention, Convention] = ("correlation", "convolution")
 
@@ -37,6 +39,13 @@ _EXCHANGED: dict[Layout, Layout] = {
     "channels_first": "channels_first",
     "channels_last": "batch_last",
     "batch_last": "channels_last",
+    "mapped_channels_last": "mapped_batch_last",
+    "mapped_batch_last": "mapped_channels_last",
+}
+# The layout after `jax.vmap` over both operands of a single group, whose axis comes first.
+MAPPED: dict[Layout, Layout] = {
+    "channels_last": "mapped_channels_last",
+    "batch_last": "mapped_batch_last",
 }
 
 
@@ -62,7 +71,8 @@ class ConvSpec:
     layout
         How the caller holds the data: a hint that lets an algorithm compute in that layout, so that the transposes to
         the canonical form cancel. ``"batch_last"`` is what the kernel gradient of channels-last data sees, since batch
-        and channels change places in it.
+        and channels change places in it. Groups stand in front of the channels, or, if they are ``"mapped"`` over, in
+        front of everything.
     tuning
         The measured winners that were in force when the convolution was bound (a `jaxconv.Tuning`), if any. The planner
         consults them when the convolution is lowered, and gradients inherit them.

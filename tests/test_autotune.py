@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import pickle
 from types import SimpleNamespace
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from jaxconv import _autotune, _measure
 from jaxconv._algorithms import REGISTRY
 from jaxconv._ops import conv
 from jaxconv._plan import decide
-from jaxconv._spec import simplify
+from jaxconv._spec import Layout, simplify
 from jaxconv._tuning import Measurement, Setting, Timing, Tuning, in_force
 
 from .cases import BY_NAME, operands, random
@@ -245,7 +246,7 @@ def test_real_times(path):
         np.testing.assert_allclose(function(x, w), np.convolve(x, w, "same"), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", ["channels_first", "channels_last", "batch_last"])
+@pytest.mark.parametrize("layout", get_args(Layout))
 def test_what_is_timed(layout):
     """The caller's layout, and several times in one program: the same results."""
     p = problem(CASE, "float32")
@@ -258,6 +259,8 @@ def test_what_is_timed(layout):
         "channels_first": p.y_shape,
         "channels_last": (p.batch, *p.output_shape, p.groups, p.out_channels),
         "batch_last": (*p.output_shape, p.batch, p.groups, p.out_channels),
+        "mapped_channels_last": (p.groups, p.batch, *p.output_shape, p.out_channels),
+        "mapped_batch_last": (p.groups, *p.output_shape, p.batch, p.out_channels),
     }
     assert once.shape == shapes[layout]
 

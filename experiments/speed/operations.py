@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxconv._spec import ConvSpec, Pads, Problem, dilated
+from jaxconv._spec import MAPPED, ConvSpec, Layout, Pads, Problem, dilated
 
 Direction = Literal["forward", "input", "kernel"]
 # What is computed: the result from both operands, or the gradient of one operand from the result's and the other one.
@@ -140,7 +140,9 @@ class Layer:
 
     def problem(self, dtype: np.dtype) -> Problem:
         """Return what the shapes come to in the core's canonical form."""
-        layout = "channels_last" if self.channels_last else "channels_first"
+        layout: Layout = "channels_last" if self.channels_last else "channels_first"
+        if self.models is not None and self.groups == 1:
+            layout = MAPPED.get(layout, layout)
         spec = _spec(len(self.size), self.padding, dtype, "correlation", self.method, layout)
         spec = dataclasses.replace(
             spec, strides=self.strides, lhs_dilation=self.lhs_dilation, rhs_dilation=self.rhs_dilation
@@ -221,7 +223,7 @@ def elements(operation: Operation) -> int:
     return sum(math.prod(shape) for shape in operation.shapes.values())
 
 
-def _spec(ndim: int, pads: Pads, dtype: np.dtype, convention: str, method: str, layout: str) -> ConvSpec:
+def _spec(ndim: int, pads: Pads, dtype: np.dtype, convention: str, method: str, layout: Layout) -> ConvSpec:
     ones = (1,) * ndim
     return ConvSpec(
         strides=ones,
@@ -232,5 +234,5 @@ def _spec(ndim: int, pads: Pads, dtype: np.dtype, convention: str, method: str, 
         method=method,
         precision=None,
         out_dtype=dtype,
-        layout=layout,  # type: ignore[arg-type]
+        layout=layout,
     )

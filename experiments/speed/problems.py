@@ -86,6 +86,7 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
             groups = between(rng, 2, 32) if kind == "grouped" else 1
             channels, out = between(rng, 1, 150), between(rng, 1, 150)
         if kind == "models":
+            layout = "mapped_channels_last"
             groups, batch, channels = between(rng, 2, 16), min(batch, 16), min(channels, 32)
         if kind == "large layer":
             batch, channels, out = between(rng, 16, 256), between(rng, 1, 64), between(rng, 1, 64)
