@@ -15,6 +15,8 @@ KINDS = (
     "volume",
     "sequence layer",
     "image layer",
+    "aligned layer",
+    "narrow layer",
     "depthwise",
     "grouped",
     "dilated",
@@ -88,15 +90,22 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
         if kind == "models":
             layout = "mapped_channels_last"
             groups, batch, channels = between(rng, 2, 16), min(batch, 16), min(channels, 32)
+        if kind == "aligned layer":
+            channels, out = (int(rng.choice([8, 16, 32, 64, 128])) for _ in range(2))
+        if kind == "narrow layer":
+            channels, out = between(rng, 1, 8), between(rng, 1, 8)
         if kind == "large layer":
             batch, channels, out = between(rng, 16, 256), between(rng, 1, 64), between(rng, 1, 64)
         if kind in ("dilated", "strided", "transposed") and rng.uniform() < 0.25:
             groups, channels, out = channels, 1, 1
     steps = tuple(int(s) for s in rng.integers(1, 4, ndim)) if kind in ("dilated", "strided", "transposed") else None
     ones = (1,) * ndim
+    pads = [int(rng.integers(0, t + 1)) for t in taps]
+    if kind in ("aligned layer", "narrow layer"):
+        pads = [t // 2 for t in taps] if rng.uniform() < 0.5 else [0] * ndim
     spec = ConvSpec(
         strides=steps if steps and kind == "strided" else ones,
-        padding=tuple((pad, pad) for pad in (int(rng.integers(0, t + 1)) for t in taps)),
+        padding=tuple((pad, pad) for pad in pads),
         lhs_dilation=steps if steps and kind == "transposed" else ones,
         rhs_dilation=steps if steps and kind == "dilated" else ones,
         convention="correlation",

@@ -3,7 +3,7 @@
 One axis of the kernel is written out: the slices of the input that its taps meet become input channels, and the outputs
 along that axis become the batch::
 
-    y[m, m'] = sum_k sum_k' w[k, k'] x[m s + k d, m' s' + k' d']      (one sum over the channels (c, k), one over k')
+    y[m, m'] = sum_k sum_k' w[k, k'] x[m s + k d, m' s' + k' d']      (one sum over the channels (k, c), one over k')
 
 XLA on CPU convolves one or two spatial axes 10 to 50 times faster than three, and has no fast code at all for more, or
 for a dilated kernel with three. Whatever algorithm is best for the convolution with one axis fewer computes it.
@@ -90,9 +90,9 @@ def run(
     x = lax.pad(x, jnp.zeros((), x.dtype), config)
     starts = [k * dilation for k in range(problem.kernel_shape[axis])]
     slices = [lax.slice_in_dim(x, start, start + dilated(length, stride), stride, where) for start in starts]
-    # [k, g, n, c, *S] -> [g, (n, m), (c, k), *S'], and likewise the kernel
-    x = jnp.moveaxis(jnp.stack(slices), (1, 2, 1 + where, 3, 0), (0, 1, 2, 3, 4))
-    w = jnp.moveaxis(w, where, 3)
+    # [k, g, n, c, *S] -> [g, (n, m), (k, c), *S'], and likewise the kernel
+    x = jnp.moveaxis(jnp.stack(slices), (1, 2, 1 + where, 0, 3), (0, 1, 2, 3, 4))
+    w = jnp.moveaxis(w, where, 2)
     y = compute(core, x.reshape(core.x_shape), w.reshape(core.w_shape))
     y = y.reshape(problem.groups, problem.batch, length, problem.out_channels, *y.shape[3:])
     return jnp.moveaxis(y, 2, where)

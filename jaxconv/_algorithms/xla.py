@@ -7,7 +7,8 @@ is several times slower than those; many groups with enough work in each are loo
 samples than the input, which padding makes possible, the padding is a step of its own: otherwise XLA exchanges the two,
 into a form with a reversed window that it then computes in that naive implementation. So it is where XLA would form
 patches of a padded plane for a few long sums, as for the kernel gradient of a layer of few channels: that is 2 to 5
-times slower. In double precision convolutions along one axis are emitted with a second one of length 1: XLA on CPU
+times slower. The library that computes convolutions along two axes is up to 20 times slower for a large input that is
+not padded at all: there it is made to compute one output more, which is cut off. In double precision convolutions along one axis are emitted with a second one of length 1: XLA on CPU
 hands those along two axes to a library, where its own code would be the naive one.
 
 Cost: every multiply-add of the definition, those that meet padding or inserted zeros included, and im2col's traffic.
@@ -35,6 +36,8 @@ MIN_LOOPED_MULTIPLY_ADDS = 1 << 18
 LIBRARY_CHANNELS = 16
 # With kernels of so many bytes at most the library computes on one core.
 SERIAL_KERNEL = 320 << 10
+# An unpadded input is large from so many bytes, for as many input as output channels.
+LARGE_UNPADDED = 2 << 20
 
 
 def supports(problem: Problem) -> str | None:
@@ -135,6 +138,21 @@ def _pads_first(problem: Problem) -> bool:
     return _exceeds_input(problem) or (problem.spec.ndim == 2 and any(problem.spec.padding[-1]) and sums_are_long)
 
 
+def _extended_axis(problem: Problem) -> int | None:
+    """Return the axis along which one output more than asked for is computed, so that the input is padded, if any."""
+    size = np.dtype(problem.spec.out_dtype).itemsize * problem.batch * math.prod(problem.input_shape)
+    if (
+        any(map(any, problem.spec.padding))
+        or problem.taps <= 2 * math.prod(problem.spec.strides)
+        or size * problem.in_channels**2 < LARGE_UNPADDED * problem.out_channels
+        or not _by_library(problem)
+    ):
+        return None
+    # Those with room for another output: the library takes no output that is larger than the input.
+    axes = [i for i, (n, m) in enumerate(zip(problem.input_shape, problem.output_shape, strict=True)) if m < n]
+    return max(axes, key=lambda axis: problem.output_shape[axis], default=None)
+
+
 def _gains_an_axis(problem: Problem) -> bool:
     dtype = np.dtype(problem.spec.out_dtype)
     return problem.spec.ndim == 1 and dtype in (np.float64, np.complex128)
@@ -180,6 +198,9 @@ def _channels_last(problem: Problem, x: jax.Array, w: jax.Array, groups: int) ->
         x = lax.optimization_barrier(x)
         padding, lhs_dilation = ((0, 0),) * spec.ndim, (1,) * spec.ndim
     strides, rhs_dilation = spec.strides, spec.rhs_dilation
+    extended = _extended_axis(problem) if problem.static else None
+    if extended is not None:
+        padding = (*padding[:extended], (0, strides[extended]), *padding[extended + 1 :])
     if _gains_an_axis(problem):
         x, w = lax.expand_dims(x, (1,)), lax.expand_dims(w, (0,))
         padding = ((0, 0), *padding)
@@ -201,6 +222,8 @@ def _channels_last(problem: Problem, x: jax.Array, w: jax.Array, groups: int) ->
     )
     if _gains_an_axis(problem):
         y = lax.squeeze(y, (1,))
+    if extended is not None:
+        y = lax.slice_in_dim(y, 0, problem.output_shape[extended], axis=1 + extended)
     return y.astype(spec.out_dtype)
 
 

@@ -1,0 +1,49 @@
+"""What `xla` asks of XLA so that its convolutions are fast."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import pytest
+
+from jaxconv._ops import conv
+
+from .cases import Case, operands
+from .tolerances import check
+
+UNPADDED = (
+    (Case("last axis", (9, 33), (3, 3), c=64, o=1), 1),
+    (Case("first axis, strided", (33, 9), (7, 3), strides=(2, 1), n=2, c=65, o=2), 0),
+    (Case("only one axis has room", (12, 30), (5, 1), c=130, o=2), 0),
+    (Case("groups", (20, 21), (3, 3), g=2, c=48, o=1), 1),
+)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("case", "axis"), UNPADDED, ids=[case.name for case, _ in UNPADDED])
+def test_unpadded_input_is_padded(case, axis, dtype):
+    """XLA on CPU is slow otherwise; the output that comes with it is cut off."""
+    x, w = operands(case, dtype)
+    function = jax.jit(functools.partial(conv, **case.options, method="xla"))
+    check("value", function(x, w), x, w, case, "correlation", dtype, fft=False)
+    pads = [[0, 0], [0, 0]]
+    pads[axis][1] = case.strides[axis]
+    assert f"pad = {pads}" in function.lower(x, w).as_text()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("padded", (9, 33), (3, 3), padding=1, c=64, o=1),
+        Case("more channels", (9, 33), (3, 3), c=1, o=64),
+        Case("pointwise", (9, 33), (1, 1), c=64, o=1),
+        Case("one axis", (330,), (3,), c=64, o=1),
+        Case("few channels", (90, 33), (3, 3), c=16, o=1),
+    ],
+    ids=lambda case: case.name,
+)
+def test_others_are_left_as_they_are(case):
+    x, w = operands(case, "float32")
+    text = jax.jit(functools.partial(conv, **case.options, method="xla")).lower(x, w).as_text()
+    assert "stablehlo.slice" not in text
