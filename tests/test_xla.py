@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import jax
 import pytest
@@ -47,3 +48,21 @@ def test_others_are_left_as_they_are(case):
     x, w = operands(case, "float32")
     text = jax.jit(functools.partial(conv, **case.options, method="xla")).lower(x, w).as_text()
     assert "stablehlo.slice" not in text
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("kernel of two axes", (10, 70), (10, 71), padding=((0, 0), (2, 2)), c=48, o=2),
+        Case("kernel larger than input", (5, 6), (6, 6), padding=((2, 2), (1, 1)), n=2, c=130, o=1),
+    ],
+    ids=lambda case: case.name,
+)
+def test_last_sample_of_padding_is_left_to_convolution(case):
+    """What is padded first must not reach the library unpadded."""
+    x, w = operands(case, "float32")
+    function = jax.jit(functools.partial(conv, **case.options, method="xla"))
+    check("value", function(x, w), x, w, case, "correlation", "float32", fft=False)
+    text = function.lower(x, w).as_text()
+    assert "stablehlo.pad" in text
+    assert sorted(re.findall(r"pad = \[\[0, (.)\], \[0, (.)\]\]", text)[0]) == ["0", "1"]

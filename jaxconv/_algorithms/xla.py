@@ -8,8 +8,9 @@ samples than the input, which padding makes possible, the padding is a step of i
 into a form with a reversed window that it then computes in that naive implementation. So it is where XLA would form
 patches of a padded plane for a few long sums, as for the kernel gradient of a layer of few channels: that is 2 to 5
 times slower. The library that computes convolutions along two axes is up to 20 times slower for a large input that is
-not padded at all: there it is made to compute one output more, which is cut off. In double precision convolutions along one axis are emitted with a second one of length 1: XLA on CPU
-hands those along two axes to a library, where its own code would be the naive one.
+not padded at all: it is left the last sample of the padding, or made to compute one output more, which is cut off. In
+double precision convolutions along one axis are emitted with a second one of length 1: XLA on CPU hands those along two
+axes to a library, where its own code would be the naive one.
 
 Cost: every multiply-add of the definition, those that meet padding or inserted zeros included, and im2col's traffic.
 
@@ -17,6 +18,7 @@ Error: that of a sum of products in any order, ``|error| <= (N + 1) eps (|w| * |
 (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.1).
 """
 
+import dataclasses
 import math
 
 import jax
@@ -27,7 +29,7 @@ from jax import numpy as jnp
 from jaxconv._algorithms import _windows
 from jaxconv._cost import Cost, direct_error, fresh, idle
 from jaxconv._dtypes import accumulation_dtype, is_complex
-from jaxconv._spec import Problem, is_static
+from jaxconv._spec import Problem, dilated, is_static
 
 # Up to this many groups are unrolled. More are looped over, one group at a time, if each has this much work.
 MAX_UNROLLED_GROUPS = 16
@@ -61,8 +63,9 @@ def cost(problem: Problem) -> Cost:
     pixels = outputs * problem.taps
     patches = pixels * problem.in_channels
     products = problem.multiply_adds / math.prod(problem.spec.lhs_dilation)
+    by_library = _by_library(_emitted(problem))
     # XLA on CPU has fast code for one and two spatial axes, slower code for three, and a naive loop for the rest.
-    kind = "library" if _by_library(problem) else "plane" if problem.spec.ndim < 3 else "volume"
+    kind = "library" if by_library else "plane" if problem.spec.ndim < 3 else "volume"
     looped = _looped(problem)
     whole = problem.groups > 1 and not (_unrolled(problem) or looped)
     if whole:
@@ -138,15 +141,50 @@ def _pads_first(problem: Problem) -> bool:
     return _exceeds_input(problem) or (problem.spec.ndim == 2 and any(problem.spec.padding[-1]) and sums_are_long)
 
 
+def _emitted(problem: Problem) -> Problem:
+    """Return the convolution that XLA is given, of the same kernel, after padding that is a step of its own.
+
+    It may have one output more than the problem along one axis.
+    """
+    spec = problem.spec
+    if not _pads_first(problem):
+        axis = _extended_axis(problem)
+        return problem if axis is None else _with_padding(problem, axis, (0, spec.strides[axis]))
+    emitted = _unpadded(problem)
+    if _is_large(emitted) and _by_library(emitted):
+        # The last sample of some padding is left to the convolution, if the library still takes it.
+        lasts = [_unpadded(problem, axis) for axis, (_, end) in enumerate(spec.padding) if end > 0]
+        return next(filter(_by_library, lasts), emitted)
+    return emitted
+
+
+def _unpadded(problem: Problem, but_last: int | None = None) -> Problem:
+    """Return the problem on the padded input, but for the last sample of the padding of an axis."""
+    spec = problem.spec
+    left = [(0, int(axis == but_last)) for axis in range(spec.ndim)]
+    sizes = zip(problem.input_shape, spec.lhs_dilation, spec.padding, left, strict=True)
+    shape = tuple(dilated(length, step) + sum(pads) - end for length, step, pads, (_, end) in sizes)
+    spec = dataclasses.replace(spec, padding=tuple(left), lhs_dilation=(1,) * spec.ndim)
+    return dataclasses.replace(problem, input_shape=shape, spec=spec)
+
+
+def _with_padding(problem: Problem, axis: int, pads: tuple[int, int]) -> Problem:
+    padding = (*problem.spec.padding[:axis], pads, *problem.spec.padding[axis + 1 :])
+    return dataclasses.replace(problem, spec=dataclasses.replace(problem.spec, padding=padding))
+
+
+def _is_large(problem: Problem) -> bool:
+    """Whether the input is large for a library that it reaches without padding."""
+    size = np.dtype(problem.spec.out_dtype).itemsize * problem.batch * math.prod(problem.input_shape)
+    return (
+        problem.taps > 2 * math.prod(problem.spec.strides)
+        and size * problem.in_channels**2 >= LARGE_UNPADDED * problem.out_channels
+    )
+
+
 def _extended_axis(problem: Problem) -> int | None:
     """Return the axis along which one output more than asked for is computed, so that the input is padded, if any."""
-    size = np.dtype(problem.spec.out_dtype).itemsize * problem.batch * math.prod(problem.input_shape)
-    if (
-        any(map(any, problem.spec.padding))
-        or problem.taps <= 2 * math.prod(problem.spec.strides)
-        or size * problem.in_channels**2 < LARGE_UNPADDED * problem.out_channels
-        or not _by_library(problem)
-    ):
+    if any(map(any, problem.spec.padding)) or not (_is_large(problem) and _by_library(problem)):
         return None
     # Those with room for another output: the library takes no output that is larger than the input.
     axes = [i for i, (n, m) in enumerate(zip(problem.input_shape, problem.output_shape, strict=True)) if m < n]
@@ -168,7 +206,7 @@ def _by_library(problem: Problem) -> bool:
     return (
         (problem.spec.ndim == 2 or _gains_an_axis(problem))
         and max(problem.in_channels, problem.out_channels) * groups > LIBRARY_CHANNELS
-        and (_exceeds_input(problem) or all(step == 1 and max(taps, m) <= length for length, taps, m, step in axes))
+        and all(step == 1 and max(taps, m) <= length for length, taps, m, step in axes)
     )
 
 
@@ -188,19 +226,17 @@ def _channels_last(problem: Problem, x: jax.Array, w: jax.Array, groups: int) ->
     accumulator = accumulation_dtype(spec.out_dtype)
     if is_complex(accumulator):
         x, w = x.astype(accumulator), w.astype(accumulator)
-    padding, lhs_dilation = spec.padding, spec.lhs_dilation
     # `conv_general_dilated` takes no symbols for padding, `pad` does.
-    symbolic = not all(is_static(amount) for pair in padding for amount in pair)
+    symbolic = not all(is_static(amount) for pair in spec.padding for amount in pair)
+    emitted = _emitted(problem) if problem.static else _unpadded(problem) if symbolic else problem
+    padding, lhs_dilation = emitted.spec.padding, emitted.spec.lhs_dilation
     if symbolic or (problem.static and _pads_first(problem)):
-        amounts = [(*pair, dilation - 1) for pair, dilation in zip(padding, lhs_dilation, strict=True)]
+        before = zip(spec.padding, padding, spec.lhs_dilation, strict=True)
+        amounts = [(low, high - left, dilation - 1) for (low, high), (_, left), dilation in before]
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *amounts, (0, 0, 0)])
         # Without it XLA would make the padding a part of the convolution again.
         x = lax.optimization_barrier(x)
-        padding, lhs_dilation = ((0, 0),) * spec.ndim, (1,) * spec.ndim
     strides, rhs_dilation = spec.strides, spec.rhs_dilation
-    extended = _extended_axis(problem) if problem.static else None
-    if extended is not None:
-        padding = (*padding[:extended], (0, strides[extended]), *padding[extended + 1 :])
     if _gains_an_axis(problem):
         x, w = lax.expand_dims(x, (1,)), lax.expand_dims(w, (0,))
         padding = ((0, 0), *padding)
@@ -222,8 +258,8 @@ def _channels_last(problem: Problem, x: jax.Array, w: jax.Array, groups: int) ->
     )
     if _gains_an_axis(problem):
         y = lax.squeeze(y, (1,))
-    if extended is not None:
-        y = lax.slice_in_dim(y, 0, problem.output_shape[extended], axis=1 + extended)
+    if problem.static and emitted.output_shape != problem.output_shape:
+        y = lax.slice(y, (0,) * y.ndim, (y.shape[0], *problem.output_shape, y.shape[-1]))
     return y.astype(spec.out_dtype)
 
 
