@@ -21,6 +21,8 @@ KINDS = (
     "grouped",
     "dilated",
     "strided",
+    "patches",
+    "pointwise",
     "transposed",
     "models",
     "large signal",
@@ -96,15 +98,20 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
             channels, out = between(rng, 1, 8), between(rng, 1, 8)
         if kind == "large layer":
             batch, channels, out = between(rng, 16, 256), between(rng, 1, 64), between(rng, 1, 64)
+        if kind == "patches":
+            taps = [between(rng, 2, {1: 32, 2: 16, 3: 4}[ndim])] * ndim
+        if kind == "pointwise":
+            taps, channels, out = [1] * ndim, between(rng, 4, 1000), between(rng, 4, 1000)
         if kind in ("dilated", "strided", "transposed") and rng.uniform() < 0.25:
             groups, channels, out = channels, 1, 1
     steps = tuple(int(s) for s in rng.integers(1, 4, ndim)) if kind in ("dilated", "strided", "transposed") else None
+    steps = tuple(taps) if kind == "patches" else steps
     ones = (1,) * ndim
     pads = [int(rng.integers(0, t + 1)) for t in taps]
     if kind in ("aligned layer", "narrow layer"):
         pads = [t // 2 for t in taps] if rng.uniform() < 0.5 else [0] * ndim
     spec = ConvSpec(
-        strides=steps if steps and kind == "strided" else ones,
+        strides=steps if steps and kind in ("strided", "patches") else ones,
         padding=tuple((pad, pad) for pad in pads),
         lhs_dilation=steps if steps and kind == "transposed" else ones,
         rhs_dilation=steps if steps and kind == "dilated" else ones,

@@ -108,7 +108,7 @@ register(
 register(
     Algorithm(
         "polyphase",
-        "phases of a dilated input or kernel, convolved without the inserted zeros",
+        "phases of what is dilated or strided, as an ordinary convolution",
         polyphase.supports,
         polyphase.cost,
         polyphase.run,

@@ -1,4 +1,4 @@
-"""Polyphase decomposition: transposed and dilated convolution without a multiplication by an inserted zero.
+"""Polyphase decomposition: transposed, dilated and strided convolution as an ordinary one of phases.
 
 Where the *input* is dilated by L, the outputs of each residue modulo L meet only every L-th tap. With ``low = a L + b``
 and ``m = L q + b - r``::
@@ -10,11 +10,17 @@ convolution"). Where the *kernel* is dilated by D, under a stride s with ``d = g
 
     y[m] = sum_k w[k] x[D (q s / d + k) + r s],  r = 0 ... D / d - 1
 
-so that the phases of the input are a larger batch of an ordinary convolution of stride ``s / d``. The gradients of
-strided, transposed and dilated convolutions are of these forms. Whatever algorithm is best for the ordinary convolution
-computes it.
+so that the phases of the input are a larger batch of an ordinary convolution of stride ``s / d``. Where there is a
+*stride* of s and nothing is dilated, and the taps are a multiple of s, those phases are channels::
 
-Cost: that of the ordinary convolution, and one more pass over the input (dilated kernel) or the output (dilated input).
+    y[m] = sum_r sum_t w[t s + r] x[(m + t) s + r],     r = 0 ... s - 1
+
+so that windows that do not overlap, as those of patches, need not be gathered. (Other kernels would have to be extended
+by zeros, which would meet samples that the definition does not read.) The gradients of strided, transposed and dilated
+convolutions are of these forms. Whatever algorithm is best for the ordinary convolution computes it, with no
+multiplication by an inserted zero.
+
+Cost: that of the ordinary convolution, and one more pass over what is split into phases or put together from them.
 
 Error: that of the algorithm inside, of a sum with fewer terms.
 
@@ -37,7 +43,7 @@ from jaxconv._spec import Problem
 
 @dataclasses.dataclass(frozen=True)
 class _Axis:
-    """How one axis is taken apart: ``kernel_phases`` (input dilated) or ``input_phases`` (kernel dilated) above 1."""
+    """How one axis is taken apart: into phases of the kernel (input dilated), the input (kernel dilated) or both."""
 
     size: int
     taps: int
@@ -45,6 +51,7 @@ class _Axis:
     padding: tuple[int, int]
     kernel_phases: int = 1
     input_phases: int = 1
+    channel_phases: int = 1
     outputs: int = 0
     crop: int = 0
 
@@ -75,16 +82,26 @@ def _axes(problem: Problem) -> list[_Axis]:
             count = -(-length // phases)
             inner_size = (count - 1) * step + taps
             axes.append(_Axis(inner_size, taps, step, (0, 0), input_phases=phases, outputs=count))
+        elif _is_in_patches(taps, stride):
+            inner_taps = taps // stride
+            axes.append(_Axis(length + inner_taps - 1, inner_taps, 1, (0, 0), channel_phases=stride, outputs=length))
         else:
             axes.append(_Axis(size, taps, stride, (low, high), outputs=length))
     return axes
 
 
+def _is_in_patches(taps: int, stride: int) -> bool:
+    return stride > 1 and taps % stride == 0
+
+
 def supports(problem: Problem) -> str | None:
-    """Return the reason if nothing is dilated, or an axis is in a way that is not covered, else None."""
+    """Return the reason if there are no phases, or an axis is dilated in a way that is not covered, else None."""
     spec = problem.spec
-    if all(d == 1 for d in (*spec.lhs_dilation, *spec.rhs_dilation)):
-        return "nothing is dilated"
+    if max(1, *spec.lhs_dilation, *spec.rhs_dilation) == 1:
+        if max(spec.strides, default=1) == 1:
+            return "nothing is dilated"
+        if not any(map(_is_in_patches, problem.kernel_shape, spec.strides)):
+            return f"nothing is dilated, and strides {spec.strides} do not divide the taps {problem.kernel_shape}"
     for axis, (stride, lhs_dilation, rhs_dilation) in enumerate(
         zip(spec.strides, spec.lhs_dilation, spec.rhs_dilation, strict=True)
     ):
@@ -103,6 +120,7 @@ def inner(problem: Problem) -> Problem:
     return dataclasses.replace(
         problem,
         batch=problem.batch * math.prod(axis.input_phases for axis in axes),
+        in_channels=problem.in_channels * math.prod(axis.channel_phases for axis in axes),
         out_channels=problem.out_channels * math.prod(axis.kernel_phases for axis in axes),
         input_shape=tuple(axis.size for axis in axes),
         kernel_shape=tuple(axis.taps for axis in axes),
@@ -120,56 +138,64 @@ def inner(problem: Problem) -> Problem:
 def gathers(problem: Problem) -> tuple[str, ...]:
     """Return the axes that it merges with phases, so that their devices exchange data."""
     core = inner(problem)
-    return tuple(axis for axis in ("batch", "out_channels") if getattr(core, axis) != getattr(problem, axis))
+    axes = ("batch", "in_channels", "out_channels")
+    return tuple(axis for axis in axes if getattr(core, axis) != getattr(problem, axis))
 
 
 def cost(problem: Problem) -> Cost:
     """Return the cost of taking the operands apart and putting the result together, without the convolution inside."""
-    core = inner(problem)
+    axes, core = _axes(problem), inner(problem)
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
-    moved = math.prod(core.y_shape)
-    if core.batch != problem.batch:
-        moved += math.prod(core.x_shape)
+    patches = core.in_channels != problem.in_channels
+    moved = math.prod(core.x_shape) * (patches or core.batch != problem.batch)
+    moved += math.prod(core.w_shape) * (patches and max(axis.taps for axis in axes) > 1)
+    moved += math.prod(core.y_shape) * (core.y_shape != problem.y_shape)
     bytes_moved = 2 * itemsize * moved
     terms = {"call": 1, "bytes": bytes_moved, "fresh": fresh(bytes_moved / 2)}
     return Cost(0, 0, bytes_moved, bytes_moved / 2, 0.0, terms)
 
 
 def _split_kernel(w: jax.Array, axes: list[_Axis]) -> jax.Array:
-    """Return w[g, (phases, o), c, *T], the phases in the order in which their outputs follow each other."""
+    """Return w[g, (phases, o), (phases, c), *T], the former in the order in which their outputs follow each other."""
     ndim = len(axes)
     config = [(0, 0, 0)] * 3
-    shape, phase_axes, tap_axes = list(w.shape[:3]), [], []
+    shape = list(w.shape[:3])
     for axis in axes:
-        phases = axis.kernel_phases
+        phases = axis.kernel_phases * axis.channel_phases
         config.append((0, axis.taps * phases - w.shape[len(config)], 0))
-        tap_axes.append(len(shape))
-        phase_axes.append(len(shape) + 1)
-        shape += [axis.taps, phases]
+        shape += [axis.taps, axis.kernel_phases, axis.channel_phases]
     w = lax.pad(w, jnp.zeros((), w.dtype), config).reshape(shape)
-    w = lax.rev(w, phase_axes).transpose(0, *phase_axes, 1, 2, *tap_axes)
-    return w.reshape(w.shape[0], math.prod(w.shape[1 : 2 + ndim]), *w.shape[2 + ndim :])
+    taps, of_outputs, of_channels = (range(3 + part, 3 + 3 * ndim, 3) for part in range(3))
+    w = lax.rev(w, tuple(of_outputs)).transpose(0, *of_outputs, 1, *of_channels, 2, *taps)
+    out_channels, in_channels = math.prod(w.shape[1 : 2 + ndim]), math.prod(w.shape[2 + ndim : 3 + 2 * ndim])
+    return w.reshape(w.shape[0], out_channels, in_channels, *w.shape[3 + 2 * ndim :])
 
 
 def _split_input(x: jax.Array, axes: list[_Axis], problem: Problem) -> jax.Array:
-    """Return x[g, (phases, n), c, *S], padded on the axes that are split."""
+    """Return x[g, (phases, n), (phases, c), *S], padded on the axes that are split."""
+    ndim = len(axes)
     for number, axis in enumerate(axes):
         dilation, stride = problem.spec.rhs_dilation[number], problem.spec.strides[number]
-        if dilation == 1:
+        where, phases = 3 + 3 * number, axis.input_phases * axis.channel_phases
+        if phases == 1:
+            x = lax.expand_dims(x, (where + 1, where + 2))
             continue
-        where = 3 + number
         low, _ = problem.spec.padding[number]
-        length = (axis.size - 1) * dilation + 1
-        total = length + (axis.input_phases - 1) * stride
+        # Samples of a phase are so many apart, and phases follow each other so many apart.
+        step, offset = (stride, 1) if dilation == 1 else (dilation, stride)
+        length = (axis.size - 1) * step + 1
+        total = length + (phases - 1) * offset
         config = [(0, 0, 0)] * x.ndim
         config[where] = (low, total - low - x.shape[where], 0)
         x = lax.pad(x, jnp.zeros((), x.dtype), config)
-        phases = [
-            lax.slice_in_dim(x, r * stride, r * stride + length, dilation, where) for r in range(axis.input_phases)
-        ]
-        # The phases of later axes come to stand in front of those of earlier ones.
-        x = lax.concatenate(phases, 1)
-    return x
+        if total == axis.size * phases:
+            x = x.reshape(*x.shape[:where], axis.size, phases, *x.shape[where + 1 :])
+        else:
+            parts = [lax.slice_in_dim(x, r * offset, r * offset + length, step, where) for r in range(phases)]
+            x = jnp.stack(parts, where + 1)
+        x = lax.expand_dims(x, (where + 2 if axis.channel_phases == 1 else where + 1,))
+    samples, of_batch, of_channels = (range(3 + part, 3 + 3 * ndim, 3) for part in range(3))
+    return x.transpose(0, *reversed(of_batch), 1, *of_channels, 2, *samples).reshape(inner(problem).x_shape)
 
 
 def _join_output(y: jax.Array, axes: list[_Axis], problem: Problem) -> jax.Array:
