@@ -156,7 +156,8 @@ def as_measured(problem: Problem) -> Problem:
         method = "auto"
     elif method in REGISTRY and REGISTRY[method].local:
         method = "direct"
-    return dataclasses.replace(problem, spec=dataclasses.replace(problem.spec, method=method, tuning=None))
+    spec = dataclasses.replace(problem.spec, method=method, tuning=None, kernel_exchanged=False)
+    return dataclasses.replace(problem, spec=spec)
 
 
 def find_measured(problem: Problem, platform: str) -> Measurement | None:

@@ -121,7 +121,7 @@ def _compute(problem: Problem, x: jax.Array, w: jax.Array, platform: str, spread
         problem, parts = simplify(problem)
         if problem.empty:
             return jnp.zeros(problem.y_shape, problem.spec.out_dtype)
-        x, w = x[(..., *parts.x)], w[(..., *parts.w)]
+        x, w = _part(x, parts.x), _part(w, parts.w)
     algorithm = choose(problem, platform, spread) if problem.static else REGISTRY["xla"]
     if algorithm.fuses:
         return algorithm.run(problem, x, w, Call(platform))
@@ -132,6 +132,13 @@ def _compute(problem: Problem, x: jax.Array, w: jax.Array, platform: str, spread
         return _compute(with_choices_of(problem, inner), x, w, platform, spread_inside(algorithm, spread))
 
     return algorithm.run(problem, x, w, inside)
+
+
+def _part(operand: jax.Array, slices: tuple[slice, ...]) -> jax.Array:
+    """Slice the spatial axes of a canonical array, if there is anything to leave out."""
+    lengths = operand.shape[3:]
+    whole = all(part.indices(length) == (0, length, 1) for part, length in zip(slices, lengths, strict=True))
+    return operand if whole else operand[(..., *slices)]
 
 
 def _lower(ctx: Any, x: Any, w: Any, *, spec: ConvSpec, platform: str) -> Any:

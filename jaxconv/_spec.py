@@ -73,6 +73,9 @@ class ConvSpec:
         the canonical form cancel. ``"batch_last"`` is what the kernel gradient of channels-last data sees, since batch
         and channels change places in it. Groups stand in front of the channels, or, if they are ``"mapped"`` over, in
         front of everything.
+    kernel_exchanged
+        Whether input and output channels have changed places on the way from the kernel that the caller holds, as they
+        have in the input gradient: a hint too.
     tuning
         The measured winners that were in force when the convolution was bound (a `jaxconv.Tuning`), if any. The planner
         consults them when the convolution is lowered, and gradients inherit them.
@@ -87,6 +90,7 @@ class ConvSpec:
     precision: Any
     out_dtype: np.dtype
     layout: Layout = "channels_first"
+    kernel_exchanged: bool = False
     tuning: Any = dataclasses.field(default=None, repr=False)
 
     @property
@@ -165,6 +169,7 @@ def input_gradient_spec(input_shape: Sequence[int], kernel_shape: Sequence[int],
         padding=tuple(pads),
         convention=toggle(spec.convention),
         method=_permuted_method(spec.method, (1, 0, 2)),
+        kernel_exchanged=not spec.kernel_exchanged,
     )
 
 
@@ -197,6 +202,7 @@ def kernel_gradient_spec(input_shape: Sequence[int], kernel_shape: Sequence[int]
         convention="correlation",
         method=_permuted_method(spec.method, (2, 1, 0)),
         layout=_EXCHANGED[spec.layout],
+        kernel_exchanged=False,
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import jax
 import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
+import jaxconv.lax
 from jaxconv._algorithms import matmul
 from jaxconv._ops import conv
 
@@ -71,3 +73,23 @@ def test_windows_are_gathered_in_equal_loops():
 
     ours = slices(functools.partial(conv, method="matmul"))
     assert ours == {"dynamic": 9, "static": 0}
+
+
+@pytest.mark.x32
+@pytest.mark.parametrize("argument", [0, 1])
+def test_gradients_of_pointwise_layers_transpose_no_operand(argument):
+    """XLA multiplies a kernel that is held the other way round, and narrow matrices that it sums over, as they are."""
+    x, w = np.ones((8, 16, 16, 32), np.float32), np.ones((1, 1, 32, 24), np.float32)
+    layer = functools.partial(
+        jaxconv.lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        method="matmul",
+    )
+
+    def gradient(cotangent, x, w):
+        return jax.vjp(layer, x, w)[1](cotangent)[argument]
+
+    text = jax.jit(gradient).lower(np.ones((8, 16, 16, 24), np.float32), x, w).compile().as_text()
+    assert re.findall(r"kind=k(Loop|Input)| (transpose|copy)\(", text) == []

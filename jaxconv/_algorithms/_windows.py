@@ -108,9 +108,10 @@ def window(
         begin[axis], extents[axis], stride[axis] = first, dilated(size, step), step
     if all(isinstance(first, int) for first in begin):
         end = [first + extent for first, extent in zip(begin, extents, strict=True)]
-        return lax.slice(x, begin, end, stride)
-    begin = [np.uint32(first) if isinstance(first, int) else first for first in begin]
-    return lax.slice(lax.dynamic_slice(x, begin, extents), [0] * x.ndim, extents, stride)
+    else:
+        begin = [np.uint32(first) if isinstance(first, int) else first for first in begin]
+        x, begin, end = lax.dynamic_slice(x, begin, extents), [0] * x.ndim, extents
+    return x if end == list(x.shape) and not any(begin) and max(stride) == 1 else lax.slice(x, begin, end, stride)
 
 
 def side_by_side(

@@ -76,6 +76,7 @@ def inner(problem: Problem) -> Problem:
             lhs_dilation=spec.rhs_dilation,
             rhs_dilation=spec.lhs_dilation,
             convention="correlation",
+            kernel_exchanged=False,
         ),
     )
 

@@ -57,6 +57,9 @@ SUMMED_WHOLE = 8 * 2**20
 SUMMED_CHUNK = 2 * 2**20
 # Items of so many bytes are computed one at a time, rather than transposed, where the caller has channels first.
 ITEM = 2**20
+# Sums over positions, of FLAT multiply-adds or more, are products of matrices if one has at most NARROW columns.
+FLAT = 2**18
+NARROW = 48
 
 
 def _over_outputs(problem: Problem) -> bool:
@@ -262,10 +265,19 @@ def _without_units(
     """
 
     def inside(starts: Any, *arrays: jax.Array) -> jax.Array:
-        whole = (array.reshape(operand.shape) for array, operand in zip(arrays, operands, strict=True))
-        return jnp.squeeze(function(starts, *whole))
+        whole = (lax.reshape(array, operand.shape) for array, operand in zip(arrays, operands, strict=True))
+        return _squeezed(function(starts, *whole))
 
-    return once.apart(inside, once.hidden(starts), *map(jnp.squeeze, operands)).reshape(shape)
+    arrays = map(_squeezed, operands)
+    if math.prod(map(len, starts)) == 1:
+        y = once.apart(functools.partial(inside, starts), *arrays)
+    else:
+        y = once.apart(inside, once.hidden(starts), *arrays)
+    return lax.reshape(y, shape)
+
+
+def _squeezed(array: jax.Array) -> jax.Array:
+    return lax.reshape(array, [size for size in array.shape if size > 1])
 
 
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
@@ -277,6 +289,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     channels, where = layout.order.index(2), layout.order.index(1)
     chunk = _chunk(problem, leading)
     offsets = [[k * d for k in range(taps)] for taps, d in zip(problem.kernel_shape, spec.rhs_dilation, strict=True)]
+    outputs_lead = spec.kernel_exchanged and windows == 1 and not groups and not channels_first
     late = range(leading) if _pads_products(problem, leading) else range(0)
     pad = functools.partial(_windows.pad, problem, layout=layout, axes=range(len(late), ndim))
 
@@ -289,7 +302,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
             product = _product(problem, w, matrix, (w.ndim - 2,), (w.ndim - 2,))
             return product.reshape(*groups, 1, -1, *shape)
         matrix = columns.reshape(*groups, -1, columns.shape[channels])
-        product = _product(problem, matrix, w, (w.ndim - 1,), (w.ndim - 2,))
+        product = _product(problem, matrix, w, (w.ndim - 1,), (w.ndim - 1 if outputs_lead else w.ndim - 2,))
         return product.reshape(*columns.shape[:-1], product.shape[-1])
 
     def add(product: jax.Array) -> jax.Array:
@@ -317,9 +330,12 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         y = _zeros_like(x, tuple(problem.y_shape[axis] for axis in layout.order))
         return lax.fori_loop(0, -(-problem.batch // chunk), step, y)
 
-    # [g, o, c, *K] -> [g, (*rest, c), (*first, o)]
+    # [g, o, c, *K] -> [g, (*rest, c), (*first, o)], or [(*first, o), c] where the kernel is held so.
     first, rest = range(3, 3 + leading), range(3 + leading, 3 + ndim)
-    w = w.transpose(0, *rest, 2, *first, 1).reshape(*groups, windows * problem.in_channels, -1)
+    if outputs_lead:
+        w = w.transpose(0, *rest, *first, 1, 2).reshape(-1, problem.in_channels)
+    else:
+        w = w.transpose(0, *rest, 2, *first, 1).reshape(*groups, windows * problem.in_channels, -1)
     x = layout.arrange(x)
     x = pad(x) if chunk == problem.batch else x
     shape = [problem.y_shape[axis] for axis in layout.order]
@@ -334,9 +350,13 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
     where, items = layout.order.index(2), layout.order.index(1)
     chunk = _chunk_for_outputs(problem)
     # [g, o, (c, *K)] [g, (*M, n), (c, *K)] -> [g, o, (*M, n)], or with what is summed in front. XLA on CPU multiplies
-    # several times faster if the wider factor leads there, and the narrower one here.
+    # several times faster if the wider factor leads there, and the narrower one here, unless it is given matrices:
+    # those it multiplies as they are, which is faster if one is narrow, and does not transpose one of them first.
     wide = problem.outputs * problem.batch
-    columns_lead = (wide > problem.out_channels) == channels_first
+    narrow = min(wide, problem.out_channels) <= NARROW
+    flat = not groups and not channels_first and problem.multiply_adds >= FLAT and narrow
+    # The columns lead those, unless they are much narrower: so a channels-last caller holds the gradient of a kernel.
+    columns_lead = 2 * wide >= problem.out_channels if flat else (wide > problem.out_channels) == channels_first
     product_shape = (*groups, *((wide, problem.out_channels) if columns_lead else (problem.out_channels, wide)))
     offsets = [[m * s for m in range(size)] for size, s in zip(problem.output_shape, spec.strides, strict=True)]
     pad = functools.partial(_windows.pad, problem, layout=layout)
@@ -346,6 +366,8 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
         columns = _windows.side_by_side(x, layout, items, starts, shape, spec.rhs_dilation)
         if channels_first:
             w, columns = (array.reshape(*groups, array.shape[items], -1) for array in (w, columns))
+        elif flat:
+            w, columns = (array.reshape(-1, array.shape[items]) for array in (w, columns))
         kept = len(groups) if channels_first else w.ndim - 1
         summed = [axis for axis in range(len(groups), w.ndim) if axis != kept]
         return _product(problem, *((columns, w) if columns_lead else (w, columns)), summed, summed)
@@ -386,10 +408,12 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
     x, w = layout.arrange(x), layout.arrange(w)
     x = pad(x) if chunk == problem.in_channels else x
     y = _without_units(once, compute, product_shape, offsets, x, w)
+    # Split first, so that XLA sees one transposition to what the caller holds.
     if columns_lead:
-        y = jnp.swapaxes(y, -1, -2)
+        y = y.reshape(problem.groups, *problem.output_shape, problem.batch, problem.out_channels)
+        return y.transpose(0, 1 + ndim, 2 + ndim, *range(1, 1 + ndim))
     y = y.reshape(problem.groups, problem.out_channels, *problem.output_shape, problem.batch)
-    return jnp.moveaxis(y, -1, 1)
+    return y.transpose(0, 2 + ndim, 1, *range(2, 2 + ndim))
 
 
 def _product(

@@ -198,21 +198,16 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
 
     def part(x: jax.Array, w: jax.Array, first: int, stop: int) -> jax.Array:
         shape = [stop - first, *sums[1:]] if sums else []
-        w = lax.reshape(w, (problem.taps, problem.in_channels, *(sums[number] for number in of_weights)))
+        weights = lax.split(w, (1,) * w.shape[0]) if w.shape[0] > 1 else [w]
         terms = []
         for c in range(problem.in_channels):
             channel = x if problem.in_channels == 1 else lax.index_in_dim(x, c, keepdims=False)
-            weights = lax.index_in_dim(w, c, axis=1, keepdims=False)
             for number, tap in enumerate(taps):
                 read = lax.reshape(window(channel, tap), [sums[number] for number in of_windows])
                 read = lax.slice_in_dim(read, first, stop) if shape != sums else read
-                weight = lax.index_in_dim(weights, number, keepdims=False)
-                terms.append(
-                    lax.mul(
-                        lax.broadcast_in_dim(read, shape, of_windows),
-                        lax.broadcast_in_dim(weight, shape, of_weights),
-                    )
-                )
+                read = read if read.ndim == len(shape) else lax.broadcast_in_dim(read, shape, of_windows)
+                weight = lax.squeeze(weights[number * problem.in_channels + c], (0,))
+                terms.append(lax.mul(read, lax.broadcast_in_dim(weight, shape, of_weights)))
         # Each addition waits for the one before: those of several chains are under way at the same time.
         chains = min(CHAINS, max(len(terms) // CHAIN, 1))
         stops = [len(terms) * chain // chains for chain in range(chains + 1)]
@@ -230,6 +225,8 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     # The taps first, so that the weights of neighbouring outputs are neighbours in memory.
     weights = (*range(3, w.ndim), 2, *((0, 1) if order.index(0) < order.index(2) else (1, 0)))
     x, w = lax.transpose(x, layout.order), lax.transpose(w, weights)
+    # Without axes of length 1, which XLA on CPU would copy on the way into a call.
+    w = lax.reshape(w, (problem.taps * problem.in_channels, *(sums[number] for number in of_weights)))
     if problem.in_channels == 1:
         x, layout = lax.squeeze(x, (0,)), of_channel
     # Outside of the call, padding is fused with what made the input, and shared with the kernel gradient.
