@@ -97,8 +97,8 @@ def _is_in_patches(taps: int, stride: int) -> bool:
 def supports(problem: Problem) -> str | None:
     """Return the reason if there are no phases, or an axis is dilated in a way that is not covered, else None."""
     spec = problem.spec
-    if max(1, *spec.lhs_dilation, *spec.rhs_dilation) == 1:
-        if max(spec.strides, default=1) == 1:
+    if all(d == 1 for d in (*spec.lhs_dilation, *spec.rhs_dilation)):
+        if all(s == 1 for s in spec.strides):
             return "nothing is dilated"
         if not any(map(_is_in_patches, problem.kernel_shape, spec.strides)):
             return f"nothing is dilated, and strides {spec.strides} do not divide the taps {problem.kernel_shape}"
