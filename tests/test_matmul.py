@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 
@@ -13,8 +14,10 @@ from jax.sharding import Mesh, PartitionSpec
 import jaxconv.lax
 from jaxconv._algorithms import matmul
 from jaxconv._ops import conv
+from jaxconv._spec import simplify
 
 from .cases import Case, operands
+from .methods import problem
 from .tolerances import check
 
 # Shapes of no other test: what is compiled without chunks is not reused here.
@@ -93,3 +96,26 @@ def test_gradients_of_pointwise_layers_transpose_no_operand(argument):
 
     text = jax.jit(gradient).lower(np.ones((8, 16, 16, 24), np.float32), x, w).compile().as_text()
     assert re.findall(r"kind=k(Loop|Input)| (transpose|copy)\(", text) == []
+
+
+@pytest.mark.parametrize(
+    ("case", "zeros"),
+    [
+        (Case("two", (41,), (1,), n=3, c=2, o=5), 0),
+        (Case("three", (41,), (1,), n=3, c=3, o=5), 1),
+        (Case("three-grouped", (41,), (1,), g=2, n=3, c=3, o=5), 1),
+        (Case("nine", (41,), (1,), n=3, c=9, o=5), 0),
+        (Case("windows-of-nine", (41,), (3,), padding=1, n=3, c=3, o=11), 3),
+        (Case("windows-of-27", (41,), (9,), padding=1, n=3, c=3, o=31), 0),
+    ],
+    ids=str,
+)
+def test_rows_of_even_length(case, zeros):
+    """Zeros at the end of short rows of floats meet zeros only: an infinity stays where it is read."""
+    x, w = operands(case, "float32")
+    last = problem(case, "float32")
+    simple, _ = simplify(dataclasses.replace(last, spec=dataclasses.replace(last.spec, layout="channels_last")))
+    assert matmul._gap(simple, matmul._split(simple)) == zeros
+    x.reshape(-1)[1::40] = np.inf
+    function = functools.partial(conv, **case.options, channels_last=True)
+    np.testing.assert_allclose(function(x, w, method="matmul"), function(x, w, method="xla"), rtol=1e-4, atol=1e-4)

@@ -72,15 +72,16 @@ def total_moves(*counts: tuple[float, float]) -> dict[str, float]:
     return {"moved": sum(size for size, _ in counts), "moved runs": sum(runs for _, runs in counts)}
 
 
-def padded_size(problem: Problem) -> int:
+def padded_size(problem: Problem, axes: Sequence[int] | None = None) -> int:
     """Return the number of elements of the padded input, which `pad` copies it to; 0 if there is nothing to pad."""
-    size = problem.groups * problem.batch * problem.in_channels
-    spec = problem.spec
-    if not any(map(any, spec.padding)) and max(spec.lhs_dilation, default=1) == 1:
-        return 0
-    for length, dilation, pads in zip(problem.input_shape, spec.lhs_dilation, spec.padding, strict=True):
-        size *= dilated(length, dilation) + sum(pads)
-    return size
+    size, spec, nothing = problem.groups * problem.batch * problem.in_channels, problem.spec, True
+    for axis, length in enumerate(problem.input_shape):
+        if axes is None or axis in axes:
+            pads, dilation = spec.padding[axis], spec.lhs_dilation[axis]
+            nothing = nothing and not any(pads) and dilation == 1
+            length = dilated(length, dilation) + sum(pads)
+        size *= length
+    return 0 if nothing else size
 
 
 def pad(problem: Problem, x: jax.Array, layout: Layout, axes: Sequence[int] | None = None) -> jax.Array:
@@ -121,9 +122,12 @@ def side_by_side(
     starts: Any,
     shape: Sequence[int],
     steps: Sequence[int],
+    zeros: int = 0,
 ) -> jax.Array:
-    """Gather along an axis the windows that begin at all combinations of positions."""
+    """Gather along an axis the windows that begin at all combinations of positions, with some zeros after the last."""
     windows = [window(x, layout, start, shape, steps) for start in itertools.product(*starts)]
+    if zeros:
+        windows.append(jnp.zeros((*windows[0].shape[:axis], zeros, *windows[0].shape[axis + 1 :]), x.dtype))
     return lax.concatenate(windows, axis) if len(windows) > 1 else windows[0]
 
 

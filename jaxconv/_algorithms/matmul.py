@@ -30,6 +30,7 @@ Error: that of a sum of N products in any order, ``|error| <= (N + 1) eps (|w| *
 and Stability of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float32.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -37,6 +38,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
@@ -55,6 +57,11 @@ WHOLE = 12 * 2**20
 CHUNK = 8 * 2**20
 SUMMED_WHOLE = 8 * 2**20
 SUMMED_CHUNK = 2 * 2**20
+# XLA on CPU multiplies rows of floats, of more than two, up to four times faster if their length is a multiple of EVEN.
+# That is worth a copy of up to LONG, and some zeros more in windows of up to LONG_WINDOW, which are copied anyway.
+EVEN = 4
+LONG = 8
+LONG_WINDOW = 24
 # Items of so many bytes are computed one at a time, rather than transposed, where the caller has channels first.
 ITEM = 2**20
 # Sums over positions, of FLAT multiply-adds or more, are products of matrices if one has at most NARROW columns.
@@ -134,6 +141,25 @@ def _channels_first(problem: Problem, items: int) -> bool:
     return problem.spec.layout == "channels_first" and (items == 1 or size >= ITEM * items)
 
 
+def _padded(problem: Problem, leading: int) -> int:
+    """Return how many elements padding copies, those of the input or of products that are summed later."""
+    if not _pads_products(problem, leading):
+        return _windows.padded_size(problem)
+    terms, _ = _counts(problem, leading)
+    behind = math.prod(problem.output_shape[leading:])
+    products = dataclasses.replace(problem, in_channels=problem.out_channels * terms)
+    products = _windows.padded_size(products, range(leading)) // math.prod(problem.input_shape[leading:]) * behind
+    return products + _windows.padded_size(problem, range(leading, problem.spec.ndim))
+
+
+def _gap(problem: Problem, leading: int) -> int:
+    """Return how many zeros to append to the windows at each position."""
+    _, windows = _counts(problem, leading)
+    length, most = problem.in_channels * windows, LONG_WINDOW if windows > 1 else LONG
+    is_single = accumulation_dtype(problem.spec.out_dtype) == np.float32
+    return -length % EVEN if is_single and 2 < length <= most and not _channels_first(problem, problem.batch) else 0
+
+
 def _chunk(problem: Problem, leading: int) -> int:
     """Return for how many items of the batch to form windows and products at a time."""
     if _channels_first(problem, problem.batch):
@@ -192,12 +218,11 @@ def gathers(problem: Problem) -> tuple[str, ...]:
 def cost(problem: Problem) -> Cost:
     """Return the cost of the products and of the traffic between them."""
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
-    padded = _windows.padded_size(problem)
     spatial = tuple(range(3, 3 + problem.spec.ndim))
     x_order, w_order, y_order = _windows.stored_orders(problem)
     result = math.prod(problem.y_shape)
     if _over_outputs(problem):
-        windows = _gathered(problem)
+        padded, windows = _windows.padded_size(problem), _gathered(problem)
         wanted = x_order if _channels_first(problem, problem.in_channels) else (0, 2, *spatial, 1)
         moved = [
             _windows.moves(problem.x_shape, x_order, wanted),
@@ -206,22 +231,25 @@ def cost(problem: Problem) -> Cost:
         ]
         products, multiply_adds = result, problem.multiply_adds
         chunks = -(-problem.in_channels // _chunk_for_outputs(problem)) * -(-problem.kernel_shape[0] // _rows(problem))
-        form, narrow, scratch = "outputs", problem.out_channels, padded + windows // chunks + 2 * result
+        form, narrow, scratch = "outputs", problem.out_channels, (padded + windows) // chunks + 2 * result
+        uneven = 0
     else:
         leading = _split(problem) or 0
-        terms, count = _counts(problem, leading)
+        (terms, count), gap = _counts(problem, leading), _gap(problem, leading)
         wanted = x_order if _channels_first(problem, problem.batch) else (0, 1, *spatial, 2)
         moved = [
             _windows.moves(problem.x_shape, x_order, wanted),
             _windows.moves(problem.y_shape, wanted, y_order),
         ]
         items = problem.groups * problem.batch * _positions(problem, leading)
-        windows = items * problem.in_channels * (count if count > 1 else 0)
+        windows = items * (problem.in_channels * count + gap if count > 1 or gap else 0)
         products = items * problem.out_channels * terms
+        padded = _padded(problem, leading)
         multiply_adds = products * problem.in_channels * count
         chunks = -(-problem.batch // _chunk(problem, leading))
         summed_later = products if terms > 1 else 0
-        form, narrow, scratch = "taps", problem.out_channels * terms, padded + (windows + summed_later) // chunks
+        form, narrow, scratch = "taps", problem.out_channels * terms, (padded + windows + summed_later) // chunks
+        uneven = items * (problem.in_channels * count > LONG and not gap and problem.in_channels * count % EVEN > 0)
     if problem.groups > 1:
         form = f"grouped {form}"
     return Cost(
@@ -241,6 +269,7 @@ def cost(problem: Problem) -> Cost:
             f"{form} results": products,
             f"{form} multiply_adds": multiply_adds,
             f"{form} idle": idle(multiply_adds, narrow),
+            f"{form} uneven": uneven,
         },
     )
 
@@ -287,16 +316,16 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     channels_first = _channels_first(problem, problem.batch)
     layout = _layout(problem, *((0, 1, 2, *space) if channels_first else (0, 1, *space, 2)))
     channels, where = layout.order.index(2), layout.order.index(1)
-    chunk = _chunk(problem, leading)
+    chunk, gap = _chunk(problem, leading), _gap(problem, leading)
     offsets = [[k * d for k in range(taps)] for taps, d in zip(problem.kernel_shape, spec.rhs_dilation, strict=True)]
-    outputs_lead = spec.kernel_exchanged and windows == 1 and not groups and not channels_first
+    outputs_lead = spec.kernel_exchanged and windows == 1 and not (groups or gap or channels_first)
     late = range(leading) if _pads_products(problem, leading) else range(0)
     pad = functools.partial(_windows.pad, problem, layout=layout, axes=range(len(late), ndim))
 
     def multiply(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
         shape = (*(x.shape[axis] for axis in layout.spatial[:leading]), *problem.output_shape[leading:])
         steps = (1,) * leading + spec.strides[leading:]
-        columns = _windows.side_by_side(x, layout, channels, [[0]] * leading + list(starts), shape, steps)
+        columns = _windows.side_by_side(x, layout, channels, [[0]] * leading + list(starts), shape, steps, gap)
         if channels_first:  # of a single item
             matrix = columns.reshape(*groups, columns.shape[channels], -1)
             product = _product(problem, w, matrix, (w.ndim - 2,), (w.ndim - 2,))
@@ -336,6 +365,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         w = w.transpose(0, *rest, *first, 1, 2).reshape(-1, problem.in_channels)
     else:
         w = w.transpose(0, *rest, 2, *first, 1).reshape(*groups, windows * problem.in_channels, -1)
+        w = lax.pad(w, jnp.zeros((), w.dtype), [(0, 0, 0) for _ in groups] + [(0, gap, 0), (0, 0, 0)]) if gap else w
     x = layout.arrange(x)
     x = pad(x) if chunk == problem.batch else x
     shape = [problem.y_shape[axis] for axis in layout.order]
