@@ -149,7 +149,13 @@ register(
 )
 register(
     Algorithm(
-        "toeplitz", "product with banded Toeplitz matrices", toeplitz.supports, toeplitz.cost, toeplitz.run, local=False
+        "toeplitz",
+        "product with banded Toeplitz matrices",
+        toeplitz.supports,
+        toeplitz.cost,
+        toeplitz.run,
+        local=False,
+        gathers=toeplitz.gathers,
     )
 )
 register(Algorithm("lags", "sums over diagonals of a matrix product", lags.supports, lags.cost, lags.run, local=False))

@@ -5,6 +5,7 @@ that there is nothing to sum there, and the axis is a batch axis.
 """
 
 import dataclasses
+import math
 
 import jax
 from jax import lax
@@ -12,6 +13,9 @@ from jax import numpy as jnp
 
 from jaxconv._algorithms import _windows
 from jaxconv._spec import Problem
+
+# So many columns make a matrix product without turning the long axis to the end.
+COLUMNS = 64
 
 
 def long_axis(problem: Problem) -> int | None:
@@ -44,6 +48,18 @@ def one_dimensional(problem: Problem) -> Problem:
     )
 
 
+def columns(problem: Problem) -> int:
+    """Return how many outputs lie side by side across the long axis, if there are enough to leave it where it is; or 0.
+
+    Of a single channel. Those are the columns of an image that is filtered from row to row.
+    """
+    axis = long_axis(problem)
+    if axis is None or problem.groups * problem.in_channels * problem.out_channels > 1:
+        return 0
+    count = math.prod(problem.output_shape[axis + 1 :])
+    return count if count >= COLUMNS else 0
+
+
 def moves(problem: Problem) -> dict[str, float]:
     """Return what is moved to bring the long axis of the operands to the end, and that of the result back, as terms."""
     axis = 3 + (long_axis(problem) or 0)
@@ -58,6 +74,15 @@ def moves(problem: Problem) -> dict[str, float]:
 
 def flatten(problem: Problem, x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the operands of the one-dimensional problem."""
+    axis = 3 + (long_axis(problem) or 0)
+    x = across(problem, x)
+    others = [a for a in range(3, x.ndim) if a != axis]
+    x = x.transpose(0, 1, *others, 2, axis)
+    return x.reshape(problem.groups, -1, problem.in_channels, x.shape[-1]), w.reshape(*w.shape[:3], -1)
+
+
+def across(problem: Problem, x: jax.Array) -> jax.Array:
+    """Return what the outputs read of the input on all axes but the long one, where each reads one sample."""
     spec = problem.spec
     axis = 3 + (long_axis(problem) or 0)
     config, steps = [(0, 0, 0)] * 3, [1] * 3
@@ -66,10 +91,7 @@ def flatten(problem: Problem, x: jax.Array, w: jax.Array) -> tuple[jax.Array, ja
         config.append((0, 0, 0) if along else (*spec.padding[other], spec.lhs_dilation[other] - 1))
         steps.append(1 if along else spec.strides[other])
     x = lax.pad(x, jnp.zeros((), x.dtype), config)
-    x = lax.slice(x, (0,) * x.ndim, x.shape, steps)
-    others = [a for a in range(3, x.ndim) if a != axis]
-    x = x.transpose(0, 1, *others, 2, axis)
-    return x.reshape(problem.groups, -1, problem.in_channels, x.shape[-1]), w.reshape(*w.shape[:3], -1)
+    return lax.slice(x, (0,) * x.ndim, x.shape, steps)
 
 
 def restore(problem: Problem, y: jax.Array) -> jax.Array:

@@ -146,3 +146,10 @@ def of_output(problem: Problem, x: jax.Array, layout: Layout, output: Sequence[i
     """Return what one output reads of the padded input, with all taps."""
     start = [i * s for i, s in zip(output, problem.spec.strides, strict=True)]
     return window(x, layout, start, problem.kernel_shape, problem.spec.rhs_dilation)
+
+
+def zeros_like(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return zeros that, inside `jax.shard_map`, vary over the mesh axes that an array varies over."""
+    zeros = jnp.zeros(shape, array.dtype)
+    varying = jax.typeof(array).manual_axis_type.varying
+    return lax.pcast(zeros, tuple(sorted(varying)), to="varying") if varying else zeros

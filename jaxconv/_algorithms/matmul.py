@@ -356,7 +356,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
             items = lax.dynamic_slice_in_dim(x, start, chunk, where)
             return lax.dynamic_update_slice_in_dim(y, add(multiply(starts, pad(items), w)), start, where)
 
-        y = _zeros_like(x, tuple(problem.y_shape[axis] for axis in layout.order))
+        y = _windows.zeros_like(x, tuple(problem.y_shape[axis] for axis in layout.order))
         return lax.fori_loop(0, -(-problem.batch // chunk), step, y)
 
     # [g, o, c, *K] -> [g, (*rest, c), (*first, o)], or [(*first, o), c] where the kernel is held so.
@@ -413,7 +413,7 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
 
         if rows == taps:
             return multiply(starts, x, w)
-        total = _zeros_like(x, product_shape)
+        total = _windows.zeros_like(x, product_shape)
         total = lax.fori_loop(0, taps // rows, lambda number, total: total + part(number * rows, rows), total)
         left = taps % rows
         return total + part(taps - left, left) if left else total
@@ -432,7 +432,7 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
                 operands = [jnp.where(new.reshape(shape), operand, 0) for operand in operands]
             return total + by_rows(starts, pad(operands[0]), operands[1])
 
-        total = _zeros_like(x, product_shape)
+        total = _windows.zeros_like(x, product_shape)
         return lax.fori_loop(0, -(-problem.in_channels // chunk), step, total)
 
     x, w = layout.arrange(x), layout.arrange(w)
@@ -453,13 +453,6 @@ def _product(
     batched = ((0,), (0,)) if problem.groups > 1 else ((), ())
     contracted = (tuple(contracted_a), tuple(contracted_b))
     return lax.dot_general(a, b, (contracted, batched), precision=problem.spec.precision)
-
-
-def _zeros_like(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return zeros that, inside `jax.shard_map`, vary over the mesh axes that an array varies over."""
-    zeros = jnp.zeros(shape, array.dtype)
-    varying = jax.typeof(array).manual_axis_type.varying
-    return lax.pcast(zeros, tuple(sorted(varying)), to="varying") if varying else zeros
 
 
 def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
