@@ -158,7 +158,17 @@ register(
         gathers=toeplitz.gathers,
     )
 )
-register(Algorithm("lags", "sums over diagonals of a matrix product", lags.supports, lags.cost, lags.run, local=False))
+register(
+    Algorithm(
+        "lags",
+        "sums over diagonals of a matrix product",
+        lags.supports,
+        lags.cost,
+        lags.run,
+        local=False,
+        gathers=lags.gathers,
+    )
+)
 register(
     Algorithm(
         "fft",

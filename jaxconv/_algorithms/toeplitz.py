@@ -132,7 +132,7 @@ def cost(problem: Problem) -> Cost:
         chunks = flat.batch // columns * blocks * -(-columns // tile)
         stretches = flat.batch * blocks * _read(flat, block)
         multiply_adds, held, read = stretches * block, stretches // chunks, stretches
-        terms = {"columns multiply_adds": multiply_adds, "columns read": itemsize * stretches}
+        terms = {}
     else:
         parts = _parts(flat, block)
         inputs *= (blocks + parts - 1) * block * stride
@@ -140,7 +140,7 @@ def cost(problem: Problem) -> Cost:
         chunks = -(-flat.batch // series) * -(-blocks // some)
         products = flat.groups * flat.batch * (blocks + parts - 1) * flat.out_channels * block * parts
         multiply_adds, held, read = products * flat.in_channels * block * stride, products // chunks, products
-        terms = {"multiply_adds": multiply_adds, **_one_axis.moves(problem)}
+        terms = {"series multiply_adds": multiply_adds, "series bytes": itemsize * read, **_one_axis.moves(problem)}
     bytes_moved = itemsize * (2 * read + 2 * inputs + 2 * matrix + 2 * outputs * (chunks > 1))
     scratch = itemsize * (held + inputs + 2 * matrix)
     return Cost(
@@ -152,6 +152,7 @@ def cost(problem: Problem) -> Cost:
         terms={
             "call": 1,
             "chunks": chunks if columns or chunks > 1 else 0,
+            "multiply_adds": multiply_adds,
             "bytes": bytes_moved,
             "fresh": fresh(scratch, itemsize * outputs),
             **terms,

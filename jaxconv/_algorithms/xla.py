@@ -87,6 +87,8 @@ def cost(problem: Problem) -> Cost:
             "line outputs": outputs,
             "line pixels at edges": pixels * _edge_share(problem),
             "line products": products,
+            # Each output of a kernel gradient is a long sum, computed on one core.
+            "long line products": products * (problem.outputs < problem.taps),
         }
     else:
         if problem.spec.ndim > 3 or (problem.spec.ndim == 3 and max(problem.spec.rhs_dilation) > 1):
