@@ -97,6 +97,8 @@ def cost(problem: Problem) -> Cost:
             kind = f"long {kind}"
         terms = {
             "looped convolutions" if looped else "convolutions": problem.groups,
+            # Results of groups are copied into one array.
+            "joined": math.prod(problem.y_shape) * (problem.groups > 1),
             f"{kind} outputs": outputs,
             f"{kind} pixels": pixels,
             f"{kind} pixels at edges": pixels * _edge_share(problem),
