@@ -1,7 +1,8 @@
 """How sums that are written out are computed, so that XLA on CPU compiles them soon, and runs them once and fast."""
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -55,8 +56,19 @@ class Call:
             return (0, length)
         return tuple(sorted({0, length - length % EVEN, length}))
 
-    def hidden(self, positions: Any) -> Any:
-        """Return (nested lists of) positions such that XLA does not see their values, as operands for a call."""
+    def hidden(self, positions: Sequence[Sequence[int]]) -> tuple[Any, Callable[[Any], Any]]:
+        """Return positions along several axes as operands for a call, and the function that reads them in there.
+
+        XLA does not see their values. Nor does it see that some are equal, which would tell apart the loops that use
+        them: along each axis they are counted on from those of the axis before.
+        """
         if self.platform != "cpu":
-            return positions
-        return lax.optimization_barrier(jax.tree.map(np.uint32, positions))
+            return positions, lambda operands: operands
+        first = [0, *itertools.accumulate(max(axis) + 1 for axis in positions)]
+        counted = [[np.uint32(start + p) for p in axis] for axis, start in zip(positions, first, strict=False)]
+
+        def read(operands: Any) -> Any:
+            starts = zip(operands, map(np.uint32, first), strict=False)
+            return [[p - start if start else p for p in axis] for axis, start in starts]
+
+        return lax.optimization_barrier(counted), read

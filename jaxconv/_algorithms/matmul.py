@@ -301,7 +301,8 @@ def _without_units(
     if math.prod(map(len, starts)) == 1:
         y = once.apart(functools.partial(inside, starts), *arrays)
     else:
-        y = once.apart(inside, once.hidden(starts), *arrays)
+        hidden, read = once.hidden(starts)
+        y = once.apart(lambda starts, *arrays: inside(read(starts), *arrays), hidden, *arrays)
     return lax.reshape(y, shape)
 
 
