@@ -64,9 +64,11 @@ LONG = 8
 LONG_WINDOW = 24
 # Items of so many bytes are computed one at a time, rather than transposed, where the caller has channels first.
 ITEM = 2**20
-# Sums over positions, of FLAT multiply-adds or more, are products of matrices if one has at most NARROW columns.
+# Sums over positions, of FLAT multiply-adds or more, are products of matrices if one has at most NARROW columns and the
+# other at most SIMILAR times as many: with more of them XLA on CPU is up to nine times slower.
 FLAT = 2**18
 NARROW = 48
+SIMILAR = 3
 
 
 def _over_outputs(problem: Problem) -> bool:
@@ -384,8 +386,9 @@ def _products_for_outputs(problem: Problem, x: jax.Array, w: jax.Array, once: Ca
     # several times faster if the wider factor leads there, and the narrower one here, unless it is given matrices:
     # those it multiplies as they are, which is faster if one is narrow, and does not transpose one of them first.
     wide = problem.outputs * problem.batch
-    narrow = min(wide, problem.out_channels) <= NARROW
-    flat = not groups and not channels_first and problem.multiply_adds >= FLAT and narrow
+    fewer, more = sorted((wide, problem.out_channels))
+    flat = not groups and not channels_first and problem.multiply_adds >= FLAT
+    flat = flat and fewer <= NARROW and more <= SIMILAR * fewer
     # The columns lead those, unless they are much narrower: so a channels-last caller holds the gradient of a kernel.
     columns_lead = 2 * wide >= problem.out_channels if flat else (wide > problem.out_channels) == channels_first
     product_shape = (*groups, *((wide, problem.out_channels) if columns_lead else (problem.out_channels, wide)))
