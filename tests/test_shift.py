@@ -54,3 +54,14 @@ def test_long_sums_are_cut_where_xla_can_divide_them(length):
     shapes = re.findall(r"f64\[(\d+)\]\S* fusion", jax.jit(correlate).lower(x, w).compile().as_text())
     assert str(length - length % 64) in shapes
     assert str(length) not in shapes or length % 64 == 0
+
+
+@pytest.mark.parametrize(("width", "taps", "apart"), [(1024, 21, True), (1024, 20, False), (1023, 21, False)])
+def test_rows_that_would_share_a_place_are_kept_apart(width, taps, apart):
+    """More than 20 rows of 4096 bytes, which a cache would put in the same place, are read 64 bytes further apart."""
+    x, w = random((1, 1, 1, 24, width), "float32", "x"), random((1, 1, 1, taps, 1), "float32", "w")
+    function = jax.jit(functools.partial(conv, padding=((1, 0), (0, 0)), method="shift"))
+    assert (f"x{width + 16}xf32>" in function.lower(x, w).as_text()) == apart
+    rows = np.pad(x[0, 0, 0].astype(np.float64), ((1, 0), (0, 0)))
+    expected = sum(w[0, 0, 0, tap, 0] * rows[tap : tap + 26 - taps] for tap in range(taps))
+    np.testing.assert_allclose(function(x, w)[0, 0, 0], expected, rtol=1e-4, atol=1e-4)

@@ -38,6 +38,11 @@ LANES = 8
 # rows are dropped.
 VECTOR = 32
 DROPPING = 8
+# Rows that begin a multiple of PAGE bytes apart share their places in the first cache. If taps read more than SHARING
+# of them together, these displace each other: such rows are put WIDER elements further apart.
+PAGE = 4096
+SHARING = 20
+WIDER = 16
 # Into how many chains of additions a sum is divided, and how many terms make one.
 CHAINS = 4
 CHAIN = 8
@@ -107,6 +112,7 @@ def cost(problem: Problem) -> Cost:
             _windows.moves(problem.y_shape, wanted, _windows.stored_orders(problem)[2]),
         )
         copied, partial = outputs if row else 0, 0
+        padded = max(padded, inputs) if _wider(problem) else padded
     # What is divided among cores has to wake them.
     terms["divided"] = sums >= DIVIDED
     # Each run along the innermost axis begins anew, and what does not fill a vector at its end is computed one by one;
@@ -173,6 +179,17 @@ def _joined(problem: Problem) -> int:
     return row if _terms(problem) * (alone - row / lanes) > DROPPING * alone else 0
 
 
+def _wider(problem: Problem) -> int:
+    """Return by how many elements to lengthen the rows of the padded input, so that those that taps read lie apart."""
+    outer, inner = ([-1, -1, *_order_of_sums(problem)])[-2:]
+    if min(outer, inner) < 3 or _joined(problem):
+        return 0
+    spec, axis = problem.spec, inner - 3
+    length = dilated(problem.input_shape[axis], spec.lhs_dilation[axis]) + sum(spec.padding[axis])
+    apart = accumulation_dtype(spec.out_dtype).itemsize * length * spec.rhs_dilation[outer - 3]
+    return WIDER if problem.kernel_shape[outer - 3] * math.gcd(apart, PAGE) > SHARING * PAGE else 0
+
+
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     order, shape = _order_of_sums(problem), problem.y_shape
     of_channel = _windows.Layout(tuple(axis for axis in order if axis != 2))
@@ -231,6 +248,8 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         x, layout = lax.squeeze(x, (0,)), of_channel
     # Outside of the call, padding is fused with what made the input, and shared with the kernel gradient.
     x = _windows.pad(problem, x, layout)
+    if wider := _wider(problem):
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * (x.ndim - 1) + [(0, wider, 0)])
     y = once(_terms(problem), compute, x, w)
     if row:
         y = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0)] * (y.ndim - 1) + [(0, dropped, 0)])
