@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 import jaxconv.lax
-from jaxconv._algorithms import matmul
+from jaxconv._algorithms import _matrices, _outputs, matmul
 from jaxconv._ops import conv
 from jaxconv._spec import simplify
 
@@ -37,8 +37,14 @@ OUTPUTS = (
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    for bound in ("WHOLE", "CHUNK", "SUMMED_WHOLE", "SUMMED_CHUNK", "ITEM"):
-        monkeypatch.setattr(matmul, bound, 2048)
+    for module, bound in (
+        (matmul, "WHOLE"),
+        (matmul, "CHUNK"),
+        (_outputs, "WHOLE"),
+        (_outputs, "CHUNK"),
+        (_matrices, "ITEM"),
+    ):
+        monkeypatch.setattr(module, bound, 2048)
 
 
 @pytest.mark.parametrize("convention", ["correlation", "convolution"])

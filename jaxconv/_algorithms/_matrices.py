@@ -1,0 +1,142 @@
+"""Products of matrices of windows: what the two forms of `matmul` share."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import lax
+
+from jaxconv._algorithms import _windows
+from jaxconv._algorithms._once import DIVIDED, Call
+from jaxconv._cost import Cost, direct_error, fresh, idle
+from jaxconv._dtypes import accumulation_dtype
+from jaxconv._spec import Problem
+
+# Items of so many bytes are computed one at a time, rather than transposed, where the caller has channels first.
+ITEM = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What one of the forms does, in elements.
+
+    Attributes
+    ----------
+    form
+        Which form: its products have constants of their own.
+    multiply_adds
+        Multiply-adds of the products.
+    chunks
+        Products of each group.
+    padded, windows, products, uneven
+        Elements that padding copies, that are gathered, that the products have, and rows of a length that XLA on CPU is
+        slow for.
+    narrow
+        Columns of the narrower factor.
+    scratch
+        Elements of temporaries held at the same time.
+    moved
+        What transpositions move.
+    """
+
+    form: str
+    multiply_adds: int
+    chunks: int
+    padded: int
+    windows: int
+    products: int
+    uneven: int
+    narrow: int
+    scratch: int
+    moved: Sequence[tuple[float, float]]
+
+    def cost(self, problem: Problem) -> Cost:
+        """Return the cost of the products and of the traffic between them."""
+        itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
+        form = f"grouped {self.form}" if problem.groups > 1 else self.form
+        return Cost(
+            multiply_adds=self.multiply_adds,
+            transform_flops=0,
+            bytes_moved=itemsize * (self.padded + 2 * self.windows + 2 * self.products),
+            scratch=itemsize * self.scratch,
+            error=direct_error(problem),
+            terms={
+                "call": 1,
+                "products": self.chunks * problem.groups,
+                "divided": self.multiply_adds >= DIVIDED,
+                "padded": itemsize * self.padded,
+                **_windows.total_moves(*self.moved),
+                "fresh": fresh(itemsize * self.scratch, itemsize * math.prod(problem.y_shape)),
+                f"{form} windows": self.windows,
+                f"{form} results": self.products,
+                f"{form} multiply_adds": self.multiply_adds,
+                f"{form} idle": idle(self.multiply_adds, self.narrow),
+                f"{form} uneven": self.uneven,
+            },
+        )
+
+
+def channels_first(problem: Problem, items: int) -> bool:
+    """Whether to leave channels in front of the positions, for items that are computed one at a time if there are more.
+
+    Several items would have to be transposed, the channels to the front or to the end, which is what small ones are.
+    """
+    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
+    size = itemsize * sum(map(math.prod, (problem.x_shape, problem.w_shape, problem.y_shape)))
+    return problem.spec.layout == "channels_first" and (items == 1 or size >= ITEM * items)
+
+
+def items_at_a_time(items: int, size: int, most: int) -> int:
+    """Divide items of so many bytes together into chunks of at most so many, but of one item at least."""
+    chunks = min(max(-(-size // most), 1), items)
+    chunk = -(-items // chunks)
+    # Where nothing is left over, no item is computed twice.
+    return next((divisor for divisor in range(chunk, chunk // 2, -1) if items % divisor == 0), chunk)
+
+
+def layout(problem: Problem, *order: int) -> _windows.Layout:
+    """Return a layout without the axis of the groups where there is but one."""
+    return _windows.Layout(tuple(axis for axis in order if axis or problem.groups > 1))
+
+
+def without_units(
+    once: Call,
+    function: Callable[..., jax.Array],
+    shape: Sequence[int],
+    starts: Sequence[Sequence[int]],
+    *operands: jax.Array,
+) -> jax.Array:
+    """Compute a function of windows' positions and operands, whose result is of a known shape, once.
+
+    Axes of length 1 are left out on the way: XLA on CPU copies what enters or leaves a call if they stand elsewhere
+    than by default. It gathers each window in a loop of its own, all of which are equal if it does not see where the
+    windows begin.
+    """
+
+    def inside(starts: Any, *arrays: jax.Array) -> jax.Array:
+        whole = (lax.reshape(array, operand.shape) for array, operand in zip(arrays, operands, strict=True))
+        return _squeezed(function(starts, *whole))
+
+    arrays = map(_squeezed, operands)
+    if math.prod(map(len, starts)) == 1:
+        y = once.apart(functools.partial(inside, starts), *arrays)
+    else:
+        hidden, read = once.hidden(starts)
+        y = once.apart(lambda starts, *arrays: inside(read(starts), *arrays), hidden, *arrays)
+    return lax.reshape(y, shape)
+
+
+def _squeezed(array: jax.Array) -> jax.Array:
+    return lax.reshape(array, [size for size in array.shape if size > 1])
+
+
+def product(
+    problem: Problem, a: jax.Array, b: jax.Array, contracted_a: Sequence[int], contracted_b: Sequence[int]
+) -> jax.Array:
+    """Multiply matrices, those of each group if there are several."""
+    batched = ((0,), (0,)) if problem.groups > 1 else ((), ())
+    contracted = (tuple(contracted_a), tuple(contracted_b))
+    return lax.dot_general(a, b, (contracted, batched), precision=problem.spec.precision)

@@ -1,0 +1,170 @@
+"""Matrix products over the windows of all outputs: the form of `matmul` where these are few, as in kernel gradients.
+
+The windows that all outputs read of the input are gathered side by side, and one product with the kernel sums over
+positions and channels::
+
+    y[o, (m, n)] = sum_{c, k} w[o, c, k] x[n, c, m * stride + k * rhs_dilation]
+
+(To gather windows of a smaller kernel instead, extended by zeros, would multiply samples by zeros that the definition
+does not, and so spread NaN and infinities: see `jaxconv._algorithms.exchange`.) Windows are gathered for some input
+channels or for a part of one at a time, in chunks that stay in the cache.
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from jaxconv._algorithms import _matrices, _windows
+from jaxconv._algorithms._once import Call
+from jaxconv._dtypes import accumulation_dtype
+from jaxconv._spec import Problem, dilated
+
+MAX_OUTPUTS = 64
+# Windows of more than WHOLE bytes are gathered in chunks of at most CHUNK.
+WHOLE = 8 * 2**20
+CHUNK = 2 * 2**20
+# Sums over positions, of FLAT multiply-adds or more, are products of matrices if one has at most NARROW columns and the
+# other at most SIMILAR times as many: with more of them XLA on CPU is up to nine times slower.
+FLAT = 2**18
+NARROW = 48
+SIMILAR = 3
+
+
+def applies(problem: Problem) -> bool:
+    """Whether to write out the outputs rather than the taps."""
+    return problem.outputs <= MAX_OUTPUTS and problem.outputs < problem.taps
+
+
+def _chunk(problem: Problem) -> int:
+    """Return for how many input channels to gather windows at a time."""
+    if _matrices.channels_first(problem, problem.in_channels):
+        return 1
+    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
+    size = itemsize * _gathered(problem)
+    return _matrices.items_at_a_time(problem.in_channels, size, CHUNK) if size > WHOLE else problem.in_channels
+
+
+def _rows(problem: Problem) -> int:
+    """Return for how many taps of the first axis to gather the windows of an input channel at a time."""
+    chunk, rows = _chunk(problem), problem.kernel_shape[0]
+    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
+    size = itemsize * _gathered(problem) // problem.in_channels
+    return _matrices.items_at_a_time(rows, size, CHUNK) if chunk == 1 and size > WHOLE else rows
+
+
+def _gathered(problem: Problem) -> int:
+    """Return how many elements the windows of all outputs have; a single one is the input itself."""
+    if problem.outputs == 1:
+        return 0
+    return problem.groups * problem.in_channels * problem.taps * problem.batch * problem.outputs
+
+
+def gathers(problem: Problem) -> tuple[str, ...]:
+    """Return the axes that the products merge with others or take apart."""
+    merged = {"batch": problem.outputs > 1, "in_channels": _chunk(problem) < problem.in_channels}
+    return tuple(axis for axis, is_merged in merged.items() if is_merged)
+
+
+def work(problem: Problem) -> _matrices.Work:
+    """Return what the products take."""
+    spatial = tuple(range(3, 3 + problem.spec.ndim))
+    x_order, w_order, y_order = _windows.stored_orders(problem)
+    wanted = x_order if _matrices.channels_first(problem, problem.in_channels) else (0, 2, *spatial, 1)
+    padded, windows, results = _windows.padded_size(problem), _gathered(problem), math.prod(problem.y_shape)
+    chunks = -(-problem.in_channels // _chunk(problem)) * -(-problem.kernel_shape[0] // _rows(problem))
+    return _matrices.Work(
+        form="outputs",
+        multiply_adds=problem.multiply_adds,
+        chunks=chunks,
+        padded=padded,
+        windows=windows,
+        products=results,
+        uneven=0,
+        narrow=problem.out_channels,
+        scratch=(padded + windows) // chunks + 2 * results,
+        moved=(
+            _windows.moves(problem.x_shape, x_order, wanted),
+            _windows.moves(problem.w_shape, w_order, wanted),
+            _windows.moves(problem.y_shape, (0, 2, *spatial, 1), y_order),
+        ),
+    )
+
+
+def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
+    """Correlate canonical operands in the dtype of accumulation."""
+    spec, ndim = problem.spec, problem.spec.ndim
+    space, groups = range(3, 3 + ndim), (problem.groups,) if problem.groups > 1 else ()
+    channels_first = _matrices.channels_first(problem, problem.in_channels)
+    layout = _matrices.layout(problem, *((0, 1, 2, *space) if channels_first else (0, 2, *space, 1)))
+    where, items = layout.order.index(2), layout.order.index(1)
+    chunk = _chunk(problem)
+    # [g, o, (c, *K)] [g, (*M, n), (c, *K)] -> [g, o, (*M, n)], or with what is summed in front. XLA on CPU multiplies
+    # several times faster if the wider factor leads there, and the narrower one here, unless it is given matrices:
+    # those it multiplies as they are, which is faster if one is narrow, and does not transpose one of them first.
+    wide = problem.outputs * problem.batch
+    fewer, more = sorted((wide, problem.out_channels))
+    flat = not groups and not channels_first and problem.multiply_adds >= FLAT
+    flat = flat and fewer <= NARROW and more <= SIMILAR * fewer
+    # The columns lead those, unless they are much narrower: so a channels-last caller holds the gradient of a kernel.
+    columns_lead = 2 * wide >= problem.out_channels if flat else (wide > problem.out_channels) == channels_first
+    product_shape = (*groups, *((wide, problem.out_channels) if columns_lead else (problem.out_channels, wide)))
+    offsets = [[m * s for m in range(size)] for size, s in zip(problem.output_shape, spec.strides, strict=True)]
+    pad = functools.partial(_windows.pad, problem, layout=layout)
+
+    def multiply(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
+        shape = [w.shape[axis] for axis in layout.spatial]
+        columns = _windows.side_by_side(x, layout, items, starts, shape, spec.rhs_dilation)
+        if channels_first:
+            w, columns = (array.reshape(*groups, array.shape[items], -1) for array in (w, columns))
+        elif flat:
+            w, columns = (array.reshape(-1, array.shape[items]) for array in (w, columns))
+        kept = len(groups) if channels_first else w.ndim - 1
+        summed = [axis for axis in range(len(groups), w.ndim) if axis != kept]
+        return _matrices.product(problem, *((columns, w) if columns_lead else (w, columns)), summed, summed)
+
+    def by_rows(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
+        axis, (taps, *_), rows = layout.spatial[0], problem.kernel_shape, _rows(problem)
+        stride, dilation, reach = spec.strides[0], spec.rhs_dilation[0], problem.output_shape[0]
+
+        def part(start: jax.Array | int, rows: int) -> jax.Array:
+            extent = dilated(rows, dilation) + (reach - 1) * stride
+            window = lax.dynamic_slice_in_dim(x, start * dilation, extent, axis)
+            return multiply(starts, window, lax.dynamic_slice_in_dim(w, start, rows, axis))
+
+        if rows == taps:
+            return multiply(starts, x, w)
+        total = _windows.zeros_like(x, product_shape)
+        total = lax.fori_loop(0, taps // rows, lambda number, total: total + part(number * rows, rows), total)
+        left = taps % rows
+        return total + part(taps - left, left) if left else total
+
+    def compute(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
+        if chunk == problem.in_channels:
+            return by_rows(starts, x, w)
+
+        def step(number: jax.Array, total: jax.Array) -> jax.Array:
+            start = jnp.minimum(number * chunk, problem.in_channels - chunk)
+            operands = [lax.dynamic_slice_in_dim(operand, start, chunk, where) for operand in (x, w)]
+            if problem.in_channels % chunk:
+                # The last chunk begins before the one in front of it ends, with channels that are summed already.
+                new = start + lax.broadcasted_iota(start.dtype, (chunk,), 0) >= number * chunk
+                shape = [chunk if axis == where else 1 for axis in range(x.ndim)]
+                operands = [jnp.where(new.reshape(shape), operand, 0) for operand in operands]
+            return total + by_rows(starts, pad(operands[0]), operands[1])
+
+        total = _windows.zeros_like(x, product_shape)
+        return lax.fori_loop(0, -(-problem.in_channels // chunk), step, total)
+
+    x, w = layout.arrange(x), layout.arrange(w)
+    x = pad(x) if chunk == problem.in_channels else x
+    y = _matrices.without_units(once, compute, product_shape, offsets, x, w)
+    # Split first, so that XLA sees one transposition to what the caller holds.
+    if columns_lead:
+        y = y.reshape(problem.groups, *problem.output_shape, problem.batch, problem.out_channels)
+        return y.transpose(0, 1 + ndim, 2 + ndim, *range(1, 1 + ndim))
+    y = y.reshape(problem.groups, problem.out_channels, *problem.output_shape, problem.batch)
+    return y.transpose(0, 2 + ndim, 1, *range(2, 2 + ndim))
