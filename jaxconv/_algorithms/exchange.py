@@ -39,6 +39,8 @@ def supports(problem: Problem) -> str | None:
     """Return the reason if the kernel is dilated, or there is nothing to gain, else None."""
     if max(problem.spec.rhs_dilation, default=1) > 1:
         return f"the kernel is dilated, by {problem.spec.rhs_dilation}"
+    if problem.outputs == 1:
+        return "a single output has but one window"
     if problem.outputs >= problem.taps:
         return f"needs fewer outputs ({problem.outputs}) than taps ({problem.taps})"
     if problem.out_channels >= problem.batch * math.prod(problem.spec.lhs_dilation):
