@@ -95,8 +95,8 @@ def seconds(cost: Cost, algorithm: str, platform: str, dtype: np.dtype) -> float
     if tables is None:
         return 1e-12 * cost.work
     name, factor = _SPEED_CLASS.get(np.dtype(dtype).name, ("float32", 1.0))
-    weights = tables[algorithm][name]
-    # What no measured problem had is taken to cost nothing.
+    # What no problem measured in the dtype had costs what it does in float32, and nothing if none had it there either.
+    weights = {**tables[algorithm]["float32"], **tables[algorithm][name]}
     return factor * sum(weights.get(term, 0.0) * value for term, value in cost.terms.items())
 
 
@@ -105,6 +105,7 @@ _SPEED_CLASS = {
     "float64": ("float64", 1.0),
     "complex64": ("complex64", 1.0),
     "complex128": ("complex64", 2.0),
-    "int64": ("float64", 1.0),
-    "uint64": ("float64", 1.0),
+    **dict.fromkeys(("bool", "int8", "uint8"), ("int8", 1.0)),
+    **dict.fromkeys(("int16", "uint16", "int32", "uint32"), ("int32", 1.0)),
+    **dict.fromkeys(("int64", "uint64"), ("int32", 2.0)),
 }

@@ -36,11 +36,13 @@ from jaxconv._plan import decide
 from jaxconv._spec import Problem, simplify
 from jaxconv._tuning import Measurement, Setting, Timing
 
-# Half precision and integers take the constants of the float of the same speed class (see `jaxconv._cost`).
-DTYPES = ("float32", "float64", "complex64")
+# Other dtypes take the constants of the one of their speed class (see `jaxconv._cost`).
+DTYPES = ("float32", "float64", "complex64", "int32", "int8")
 # An algorithm that takes more seconds than this, modelled, or in its first call, is not timed.
 SLOWEST = 1.0
 FEWEST = 16
+# So many more problems are drawn to find those for rare algorithms: some run no integers at all.
+MOST_MORE = 1000
 # Seconds in which the calls of an algorithm for a problem are timed.
 BUDGET = 0.03
 # So many problems are timed before their times are written to the file, and the compiled programs dropped.
@@ -70,7 +72,7 @@ def measure(count: int, dtype: str, seed: int, setting: Setting) -> Iterator[Mea
     with tqdm(total=count, desc=dtype, unit="problem") as bar:
         for number, problem in enumerate(drawn):
             wanted = [a for a in REGISTRY.values() if number < count or taken[a.name] < FEWEST]
-            if not wanted:
+            if not wanted or number == count + MOST_MORE:
                 return
             timings = _timings(problem, wanted)
             taken.update(timing.algorithm for timing in timings)
@@ -179,6 +181,9 @@ def constants_of(measurements: Sequence[Measurement], dtype: str) -> tuple[dict[
     # Those that run others inside come last.
     for algorithm in sorted(REGISTRY.values(), key=lambda a: a.inner is not None):
         name = algorithm.name
+        if not samples[name]:
+            constants[name], quality[name] = {}, {"times": 0, "median_factor": None}
+            continue
         constants[name], off = fit(samples[name], algorithm, constants)
         quality[name] = {"times": len(samples[name]), "median_factor": off}
         print(f"{name:10} {dtype:10} {len(samples[name]):4} times, typically off by {off:.2f}")

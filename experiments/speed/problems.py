@@ -11,6 +11,7 @@ from jaxconv._spec import ConvSpec, Problem, simplify
 
 KINDS = (
     "signal",
+    "few taps",
     "image",
     "volume",
     "sequence layer",
@@ -27,6 +28,7 @@ KINDS = (
     "models",
     "large signal",
     "large image",
+    "one axis",
     "large layer",
 )
 # Larger problems take too long to measure by the slowest algorithm.
@@ -62,6 +64,8 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
         ndim, batch = 1, between(rng, 1, 4)
         size = [between(rng, 300, 1e6)]
         taps = [between(rng, 2, 3000)]
+    elif kind == "few taps":
+        ndim, size, taps = 1, [between(rng, 1000, 2e6)], [between(rng, 2, 16)]
     elif kind == "image":
         ndim, batch = 2, between(rng, 1, 4)
         size = [between(rng, 16, 1500) for _ in range(ndim)]
@@ -70,6 +74,9 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
         ndim = 3
         size = [between(rng, 8, 100) for _ in range(ndim)]
         taps = [between(rng, 1, 12) for _ in range(ndim)]
+    elif kind == "one axis":
+        ndim, size, taps = 2, [between(rng, 64, 2000) for _ in range(2)], [1, 1]
+        taps[rng.integers(2)] = between(rng, 2, 200)
     elif kind == "large signal":
         ndim, size = 1, [between(rng, 1e6, 1e7)]
         taps = [between(rng, 2, 3000)]

@@ -38,6 +38,8 @@ MIN_LOOPED_MULTIPLY_ADDS = 1 << 18
 LIBRARY_CHANNELS = 16
 # With kernels of so many bytes at most the library computes on one core.
 SERIAL_KERNEL = 320 << 10
+# Channels are read fast if there is a multiple of so many.
+EVEN = 8
 # An unpadded input is large from so many bytes, for as many input as output channels.
 LARGE_UNPADDED = 2 << 20
 
@@ -83,12 +85,17 @@ def cost(problem: Problem) -> Cost:
         and problem.in_channels * problem.out_channels == 1
         and sum(taps > 1 for taps in problem.kernel_shape) <= 1
     ):
-        terms = {
-            "line outputs": outputs,
-            "line pixels at edges": pixels * _edge_share(problem),
-            "line products": products,
-            # Each output of a kernel gradient is a long sum, computed on one core.
-            "long line products": products * (problem.outputs < problem.taps),
+        # Vectorised along the last axis; otherwise a tap at a time.
+        kind = "line" if problem.kernel_shape[-1] > 1 or problem.taps == 1 else "column"
+        terms = {}
+        if problem.outputs < problem.taps:
+            kind = f"long {kind}"
+            # Several outputs are computed at the same time, by vector instructions, which few leave idle.
+            terms[f"{kind} taps"] = problem.groups * problem.batch * problem.taps
+        terms |= {
+            f"{kind} outputs": outputs,
+            f"{kind} pixels at edges": pixels * _edge_share(problem),
+            f"{kind} products": products,
         }
     else:
         if problem.spec.ndim > 3 or (problem.spec.ndim == 3 and max(problem.spec.rhs_dilation) > 1):
@@ -108,6 +115,8 @@ def cost(problem: Problem) -> Cost:
             # Products with the zeros of a dilated input are mostly left out.
             f"{kind} products": products,
             f"{kind} idle": idle(products, problem.out_channels),
+            # Vectors of channels are loaded whole.
+            f"{kind} ragged": products * (problem.in_channels % EVEN > 0 or problem.out_channels % EVEN > 0),
             f"{kind} serial": products * (itemsize * math.prod(problem.w_shape[1:]) <= SERIAL_KERNEL),
             # Sums over all positions, such as the kernel gradient of a pointwise layer, are not its strength.
             "single products": products * (problem.outputs == 1),
