@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxconv._dtypes import unit_roundoff
+from jaxconv._dtypes import result_rounding, unit_roundoff
 from jaxconv._spec import Problem
 
 
@@ -47,13 +47,15 @@ class Cost:
 
 
 def direct_error(problem: Problem) -> float:
-    """Bound of a sum of products: (N + 1) eps."""
-    return (problem.taps * problem.in_channels + 1) * unit_roundoff(problem.spec.out_dtype)
+    """Bound of a sum of N products: (N + 1) eps, and the rounding of a result in half precision."""
+    dtype = problem.spec.out_dtype
+    return (problem.taps * problem.in_channels + 1) * unit_roundoff(dtype) + result_rounding(dtype)
 
 
 def fft_error(problem: Problem, points: int) -> float:
-    """Bound of three transforms and a product: about eps (6 log2 N + channels)."""
-    return unit_roundoff(problem.spec.out_dtype) * (6 * math.log2(max(points, 2)) + problem.in_channels)
+    """Bound of three transforms and a product: about eps (6 log2 N + channels), and the rounding of half precision."""
+    dtype = problem.spec.out_dtype
+    return unit_roundoff(dtype) * (6 * math.log2(max(points, 2)) + problem.in_channels) + result_rounding(dtype)
 
 
 # Larger arrays are mapped afresh by the allocator at every call: glibc keeps smaller ones.

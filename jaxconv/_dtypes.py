@@ -24,3 +24,8 @@ def is_complex(dtype: np.dtype) -> bool:
 def unit_roundoff(dtype: np.dtype) -> float:
     """Return eps of the dtype in which sums are formed, 0 for integers, whose sums are exact modulo their range."""
     return float(jnp.finfo(accumulation_dtype(dtype)).eps) if is_inexact(dtype) else 0.0
+
+
+def result_rounding(dtype: np.dtype) -> float:
+    """Return by how much, relative to them, results are rounded that have a narrower dtype than their sums, at most."""
+    return float(jnp.finfo(dtype).eps) / 2 if accumulation_dtype(dtype) != dtype else 0.0

@@ -118,6 +118,19 @@ def test_multiply_adds_of_layers(case, count):
     assert planned.input_gradient().multiply_adds == expected
 
 
+@pytest.mark.parametrize("method", ["xla", "fft"])
+def test_stated_error_includes_the_rounding_of_half_precision(method):
+    """Sums are formed in float32, and rounded once more than those that stay there."""
+
+    def stated(dtype):
+        (plan,) = jaxconv.plan((100,), (7,), dtype=dtype, platform="cpu")
+        return next(candidate.cost.error for candidate in plan.forward.candidates if candidate.name == method)
+
+    for dtype in ("bfloat16", "float16"):
+        assert stated(dtype) == pytest.approx(stated("float32") + float(jnp.finfo(dtype).eps) / 2)
+    assert stated("int32") == 0 if method == "xla" else stated("float64") < 1e-13
+
+
 def test_costs_of_the_definition():
     """What the algorithms count for (100,) with 7 taps, 'full': 106 x 7 products; an FFT far fewer, and transforms."""
     (plan,) = jaxconv.plan((100,), (7,), platform="cpu")
