@@ -98,7 +98,7 @@ def seconds(cost: Cost, algorithm: str, platform: str, dtype: np.dtype) -> float
         return 1e-12 * cost.work
     name, factor = _SPEED_CLASS.get(np.dtype(dtype).name, ("float32", 1.0))
     # What no problem measured in the dtype had costs what it does in float32, and nothing if none had it there either.
-    weights = {**tables[algorithm]["float32"], **tables[algorithm][name]}
+    weights = {**tables[algorithm]["float32"], **tables[algorithm].get(name, {})}
     return factor * sum(weights.get(term, 0.0) * value for term, value in cost.terms.items())
 
 
