@@ -86,6 +86,7 @@ CASES = (
     Case("1d-long-signal", (150,), (5,), padding=((3, 4),), c=2, o=2),
     Case("1d-long-signal-stride", (151,), (6,), strides=2, padding=((0, 2),), n=2),
     Case("1d-few-outputs", (38,), (30,), padding=((1, 0),), n=2, c=2),
+    Case("1d-few-outputs-of-a-batch", (12,), (11,), padding=1, n=3, o=2),
     Case("1d-few-outputs-stride", (43,), (34,), strides=3),
     Case("1d-stride", (11,), (3,), strides=2, padding=1, n=2, c=2, o=2),
     Case("1d-stride-with-rest", (12,), (3,), strides=4, c=2),
@@ -120,6 +121,7 @@ CASES = (
     Case("2d-one-by-k", (5, 9), (1, 4), padding=((0, 0), (1, 2)), strides=(2, 1)),
     Case("2d-along-one-axis", (3, 80), (1, 5), strides=(2, 1), padding=((1, 0), (2, 2)), n=2),
     Case("2d-few-outputs-on-one-axis", (30, 3), (24, 1), padding=((0, 0), (1, 1))),
+    Case("2d-few-outputs-of-a-batch", (5, 4), (4, 4), padding=((0, 0), (1, 0)), n=3, c=2),
     Case("2d-depthwise", (6, 5), (3, 3), padding=1, g=4, n=2),
     Case("2d-large-kernel", (5, 4), (4, 5), padding=((3, 3), (4, 4))),
     # Other numbers of spatial axes.
