@@ -98,8 +98,8 @@ def seconds(cost: Cost, algorithm: str, platform: str, dtype: np.dtype) -> float
         return 1e-12 * cost.work
     name, factor = _SPEED_CLASS.get(np.dtype(dtype).name, ("float32", 1.0))
     # What no problem measured in the dtype had costs what it does in float32, and nothing if none had it there either.
-    weights = {**tables[algorithm]["float32"], **tables[algorithm].get(name, {})}
-    return factor * sum(weights.get(term, 0.0) * value for term, value in cost.terms.items())
+    weights, others = tables[algorithm].get(name, {}), tables[algorithm]["float32"]
+    return factor * sum(weights.get(term, others.get(term, 0.0)) * value for term, value in cost.terms.items())
 
 
 # Each dtype's constants, and a factor: measured for the first of each kind.
