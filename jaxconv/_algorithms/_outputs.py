@@ -151,9 +151,7 @@ def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
             operands = [lax.dynamic_slice_in_dim(operand, start, chunk, where) for operand in (x, w)]
             if problem.in_channels % chunk:
                 # The last chunk begins before the one in front of it ends, with channels that are summed already.
-                new = start + lax.broadcasted_iota(start.dtype, (chunk,), 0) >= number * chunk
-                shape = [chunk if axis == where else 1 for axis in range(x.ndim)]
-                operands = [jnp.where(new.reshape(shape), operand, 0) for operand in operands]
+                operands = [_windows.only_new(operand, where, start, number * chunk) for operand in operands]
             return total + by_rows(starts, pad(operands[0]), operands[1])
 
         total = _windows.zeros_like(x, product_shape)

@@ -153,3 +153,8 @@ def zeros_like(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     zeros = jnp.zeros(shape, array.dtype)
     varying = jax.typeof(array).manual_axis_type.varying
     return lax.pcast(zeros, tuple(sorted(varying)), to="varying") if varying else zeros
+
+
+def only_new(array: jax.Array, axis: int, start: jax.Array, first: jax.Array) -> jax.Array:
+    """Return what begins at ``start`` with zeros in front of ``first``, which another chunk has summed already."""
+    return jnp.where(lax.broadcasted_iota(start.dtype, array.shape, axis) + start >= first, array, 0)

@@ -166,11 +166,6 @@ def _stretches(x: jax.Array, block: int, length: int) -> jax.Array:
     return lax.concatenate(shifted, x.ndim - 1)
 
 
-def _only_new(array: jax.Array, axis: int, start: jax.Array, first: jax.Array) -> jax.Array:
-    """Return what begins at ``start`` with zeros in front of ``first``, which another chunk has summed already."""
-    return jnp.where(lax.broadcasted_iota(start.dtype, array.shape, axis) + start >= first, array, 0)
-
-
 def _over_columns(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     """Return G[b, e] of the columns of images, a block of rows at a time."""
     flat, columns = _flat(problem), _columns(problem)
@@ -189,8 +184,8 @@ def _over_columns(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
         stretch = lax.dynamic_slice(x, (image, row, column), (1, length, tile))[0]
         kernel = lax.dynamic_slice(w, (image, row, column), (1, block, tile))[0]
         # The last block and the last columns may begin among those that are summed already.
-        kernel = _only_new(kernel, 0, row, first[0]) if taps % block else kernel
-        kernel = _only_new(kernel, 1, column, first[1]) if columns % tile else kernel
+        kernel = _windows.only_new(kernel, 0, row, first[0]) if taps % block else kernel
+        kernel = _windows.only_new(kernel, 1, column, first[1]) if columns % tile else kernel
         return total + lax.dot_general(kernel, stretch, (((1,), (1,)), ((), ())), precision=flat.spec.precision)
 
     total = _windows.zeros_like(x, (block, length))
@@ -222,7 +217,7 @@ def _over_series(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
         start = (0, 0, jnp.minimum(first, flat.in_channels - channels), number % rounds * some, 0)
         part = lax.dynamic_slice(x, start, (*x.shape[:2], channels, some + over, block))
         kernel = lax.dynamic_slice(w, start, (*w.shape[:2], channels, some, block))
-        kernel = _only_new(kernel, 2, start[2], first) if flat.in_channels % channels else kernel
+        kernel = _windows.only_new(kernel, 2, start[2], first) if flat.in_channels % channels else kernel
         return total + multiply(part, kernel)
 
     if (channels, rounds) == (flat.in_channels, 1):
