@@ -38,6 +38,9 @@ SHORT, MOST_REPEATS, LONGEST_COMPILATION = 200e-6, 8, 1.0
 # Rounds in which every candidate is called once, in turn: at least and at most. After the FEWEST-th a candidate is
 # dropped if its shortest time is LAGGING times the leader's median, and none begins after LONGEST_RACE seconds.
 FEWEST, MOST, LAGGING, LONGEST_RACE = 3, 15, 1.3, 1.0
+# What takes less than WARMED seconds is called once more before each sample, untimed, so that it meets its own operands
+# in the caches and its threads awake.
+WARMED = 0.005
 # What takes LONG seconds is not repeated to warm up, and is dropped at once if it is HOPELESS times slower. What takes
 # less stays for some rounds: a single slow call may be another process's doing.
 LONG, HOPELESS = 0.05, 5.0
@@ -120,6 +123,8 @@ def race(trials: Mapping[str, Trial]) -> None:
             running = [trial for trial in running if min(trial.samples) <= max(HOPELESS * best, LONG)]
         running.reverse()
         for trial in running:
+            if min(trial.samples) * trial.repeats < WARMED:
+                jax.block_until_ready(trial.call())
             trial.samples.append(_seconds(trial.call) / trial.repeats)
 
 

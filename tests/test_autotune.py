@@ -320,6 +320,26 @@ def test_race_ends(monkeypatch, seconds, rounds):
     assert [len(trial.samples) for trial in trials.values()] == [1 + rounds] * 2
 
 
+@pytest.mark.parametrize(("seconds", "warmed"), [(0.001, True), (0.02, False)], ids=["short", "long"])
+def test_short_calls_are_warmed_up_before_each_sample(monkeypatch, seconds, warmed):
+    """The untimed call takes no part in the samples."""
+    now, calls = 0.0, []
+
+    def trial(name):
+        def call():
+            nonlocal now
+            calls.append(name)
+            now += seconds
+
+        return _measure.Trial(call, 1, [seconds])
+
+    trials = {name: trial(name) for name in "ab"}
+    use_clock(monkeypatch, lambda: now)
+    _measure.race(trials)
+    assert calls[:4] == (["b", "b", "a", "a"] if warmed else ["b", "a", "a", "b"])
+    assert [len(trial.samples) for trial in trials.values()] == [1 + _measure.MOST] * 2
+
+
 def test_slow_compilation_and_failures_are_skipped(monkeypatch, path):
     """The next best is taken, and the table says why."""
 

@@ -2,8 +2,7 @@
 
 For each algorithm and dtype the model is a sum of terms (see `jaxconv._cost.Cost`) times non-negative constants, fitted
 to the logarithm of the times on random problems, so that a factor of two counts the same everywhere. All algorithms
-that can run a problem are timed in turn, as `jaxconv.autotune` times them, so that each meets the caches as the others
-leave them, as it would in a program that does other things too.
+that can run a problem are timed in turn, as those of the page of speed are (see `experiments.speed.timing`).
 
 The times are kept in a file, to which every run adds: a model with other terms can be fitted to the same times.
 """

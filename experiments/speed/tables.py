@@ -35,8 +35,9 @@ left out (`–`). *Ratio* is the fastest peer's time over jaxconv's: above 1, ja
 seconds of tracing and compiling, jaxconv's and JAX's. *Regret* is the time of the algorithm that the planner chose over
 that of the fastest of our own that were measured: those that the model took for at most 20 times slower.
 
-All ways of a case are measured in one process, in turn, each round in another order, after a call that warms them up;
-a call of torch is followed by a pause, since OpenMP's threads keep spinning for some milliseconds. Arrays are made
+All ways of a case are measured in one process, in turn, each round in another order, after calls that warm them up, one
+of them right before each sample of at most 5 ms; a call of torch is followed by a pause, since OpenMP's threads keep
+spinning for some milliseconds. Arrays are made
 beforehand, in the layout that each library prefers; torch gets its layers in both layouts. Where a call takes less than
 200 µs the computation is repeated: JAX's and jaxconv's inside one jitted call, unrolled, each run on operands that
 depend on the last run's result (in their first element, by the smallest normal number), between optimisation barriers,
