@@ -32,9 +32,9 @@ HOPELESS_BY_MODEL = 20.0
 HOPELESS_BY_WORK = 100.0
 # Not taken: what takes longer to compile, in seconds.
 SLOWEST_COMPILATION = 10.0
-# Calls shorter than SHORT seconds are repeated up to MOST_REPEATS times in one program, if that compiles in about
-# LONGEST_COMPILATION seconds, since otherwise they would be hidden behind the time that any call takes.
-SHORT, MOST_REPEATS, LONGEST_COMPILATION = 200e-6, 8, 1.0
+# Calls shorter than SHORT seconds are repeated in one program until it takes twice as long, up to MOST_REPEATS times if
+# that compiles in about LONGEST_COMPILATION seconds: they would be hidden behind what any call takes, up to 0.1 ms.
+SHORT, MOST_REPEATS, LONGEST_COMPILATION = 1e-3, 8, 1.0
 # Rounds in which every candidate is called once, in turn: at least and at most. After the FEWEST-th a candidate is
 # dropped if its shortest time is LAGGING times the leader's median, and none begins after LONGEST_RACE seconds.
 FEWEST, MOST, LAGGING, LONGEST_RACE = 3, 15, 1.3, 1.0
@@ -157,7 +157,7 @@ def prepare(problem: Problem, operands: tuple[jax.Array, ...]) -> Trial | str:
     single = _seconds(call)
     if single < LONG:
         single = min(single, _seconds(call))
-    count = min(MOST_REPEATS, int(LONGEST_COMPILATION / max(compilation, 1e-3)))
+    count = min(MOST_REPEATS, int(2 * SHORT / single) + 1, int(LONGEST_COMPILATION / max(compilation, 1e-3)))
     if single >= SHORT or count <= 1:
         return Trial(call, 1, [single])
     operands = (*operands, jnp.zeros((), operands[1].dtype))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,9 +20,9 @@ from experiments.speed.reference import Reference, reference
 from jaxconv._algorithms import REGISTRY
 from jaxconv._plan import Decision
 
-# A way whose call is shorter than this is repeated inside one call until that takes twice as long, as far as
-# MOST_REPEATS and the seconds of compilation allow.
-SHORT, MOST_REPEATS, COMPILE = 200e-6, 16, 0.6
+# Where the fastest way of a case takes less than SHORT seconds, all that take at most LONGEST are repeated inside one
+# call, as often as it takes the fastest to last twice SHORT, if MOST_REPEATS and the seconds of compilation allow it.
+SHORT, LONGEST, MOST_REPEATS, COMPILE = 200e-6, 2e-3, 16, 0.6
 # OpenMP's threads spin for some milliseconds after each of torch's calls, and would slow down whoever comes next.
 PAUSES = {"torch": 0.012}
 # Multiply-adds a second of ways that go by the definition: what a call will take, roughly. One channel and layers.
@@ -73,6 +72,10 @@ def record(case: Case, direction: Direction, dtype: str, effort: Effort = Effort
                     raise
                 reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
                 left_out.append(f"{way.library} {way.name}: {reason}")
+        fastest = min(each.single for each in ready)
+        if fastest < SHORT:
+            for each in ready:
+                each.repeat(min(MOST_REPEATS, int(2 * SHORT / fastest) + 1))
         samples = timing.interleaved(
             [each.call for each in ready], [PAUSES.get(each.way.library, 0.0) for each in ready], effort.budget
         )
@@ -135,37 +138,41 @@ def expected_seconds(case: Case, way: Way) -> float:
 
 
 class _Ready:
-    """A way that is compiled and warmed up: `call` runs it, `repeats` times."""
+    """A way that is compiled and warmed up, and takes about ``single`` seconds: `call` runs it, ``repeats`` times."""
 
     def __init__(self, way: Way, first: np.ndarray, second: np.ndarray, exact: Reference):
-        self.way = way
-        arguments = way.prepare(first, second)
+        self.way, self.repeats = way, 1
+        self._arguments = way.prepare(first, second)
         self.compile_seconds: float | None = None
-        run: Callable[..., Any] = way.fn
+        self._run: Callable[..., Any] = way.fn
         if way.traced:
-            run, self.compile_seconds = _compiled(way.fn, arguments)
+            self._run, self.compile_seconds = _compiled(way.fn, self._arguments)
         start = time.perf_counter()
-        result = _finished(run(*arguments))
-        long = time.perf_counter() - start > 100 * SHORT  # whatever a first call may take beside
+        result = _finished(self._run(*self._arguments))
+        self.single = time.perf_counter() - start
         self.errors = exact.errors(way.read(result))
-        self.repeats = 1 if long else self._choose_repeats(run, arguments)
-        if self.repeats > 1 and way.traced:
-            run, _ = _compiled(peers.repeated(way.fn, self.repeats), arguments)
-            self.call = functools.partial(_call, run, arguments, 1)
-            self.call()
-        else:
-            self.call = functools.partial(_call, run, arguments, self.repeats)
+        if self.single <= 10 * LONGEST:  # whatever a first call may take beside
+            self.single = min(timing.seconds_of(self.call) for _ in range(2))
 
-    def _choose_repeats(self, run: Callable[..., Any], arguments: tuple[Any, Any]) -> int:
-        seconds = min(_seconds(run, arguments) for _ in range(2))
-        if seconds >= SHORT:
-            return 1
-        wanted = min(MOST_REPEATS, int(2 * SHORT / seconds) + 1)
-        if self.compile_seconds is None:
-            return wanted
-        if not jax.numpy.issubdtype(arguments[0].dtype, np.inexact):
-            return 1  # nothing can be added to an integer that changes nothing
-        return max(1, min(wanted, int(COMPILE / self.compile_seconds)))
+    def call(self) -> None:
+        """Run the way, and wait until it has finished."""
+        result = None
+        for _ in range(1 if self.way.traced else self.repeats):
+            result = self._run(*self._arguments)
+        _finished(result)
+
+    def repeat(self, times: int) -> None:
+        """Repeat the way so often inside one call, or less often if that would take too long to compile."""
+        if self.single > LONGEST:
+            return
+        if self.way.traced:
+            if not jax.numpy.issubdtype(self._arguments[0].dtype, np.inexact):
+                return  # nothing can be added to an integer that changes nothing
+            times = max(1, min(times, int(COMPILE / (self.compile_seconds or COMPILE))))
+            if times > 1:
+                self._run, _ = _compiled(peers.repeated(self.way.fn, times), self._arguments)
+        self.repeats = times
+        self.call()
 
     def timing(self, times: list[float]) -> Timing:
         seconds = np.array(times) / self.repeats
@@ -187,19 +194,6 @@ def _compiled(fn: Callable[..., Any], arguments: tuple[Any, Any]) -> tuple[Calla
     start = time.perf_counter()
     compiled = jax.jit(fn).lower(*arguments).compile()
     return compiled, time.perf_counter() - start
-
-
-def _call(run: Callable[..., Any], arguments: tuple[Any, Any], times: int) -> None:
-    result = None
-    for _ in range(times):
-        result = run(*arguments)
-    _finished(result)
-
-
-def _seconds(run: Callable[..., Any], arguments: tuple[Any, Any]) -> float:
-    start = time.perf_counter()
-    _finished(run(*arguments))
-    return time.perf_counter() - start
 
 
 def _finished(result: Any) -> Any:

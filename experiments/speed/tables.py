@@ -38,10 +38,11 @@ that of the fastest of our own that were measured: those that the model took for
 All ways of a case are measured in one process, in turn, each round in another order, after calls that warm them up, one
 of them right before each sample of at most 5 ms; a call of torch is followed by a pause, since OpenMP's threads keep
 spinning for some milliseconds. Arrays are made
-beforehand, in the layout that each library prefers; torch gets its layers in both layouts. Where a call takes less than
-200 µs the computation is repeated: JAX's and jaxconv's inside one jitted call, unrolled, each run on operands that
-depend on the last run's result (in their first element, by the smallest normal number), between optimisation barriers,
-so that no run can be left out, merged with another or moved; the others' in a Python loop. Gradients are the
+beforehand, in the layout that each library prefers; torch gets its layers in both layouts. Where the fastest way of a
+case takes less than 200 µs the computation is repeated, equally often by all ways that take at most 2 ms: JAX's and
+jaxconv's inside one jitted call, unrolled, each run on operands that depend on the last run's result (in their first
+element, by the smallest normal number), between optimisation barriers, so that no run can be left out, merged with
+another or moved; the others' in a Python loop. Gradients are the
 transposes alone, without a forward computation: `jax.linear_transpose`, torch's `convolution_backward`, and the
 convolution with the flipped array for SciPy. What is slower than a peer is measured in further runs, and counts if it
 is slower in all.
