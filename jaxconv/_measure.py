@@ -41,6 +41,8 @@ FEWEST, MOST, LAGGING, LONGEST_RACE = 3, 15, 1.3, 1.0
 # What takes less than WARMED seconds is called once more before each sample, untimed, so that it meets its own operands
 # in the caches and its threads awake.
 WARMED = 0.005
+# Just below the size from which glibc never keeps what is freed.
+_LARGE = 31 * 2**20
 # What takes LONG seconds is not repeated to warm up, and is dropped at once if it is HOPELESS times slower. What takes
 # less stays for some rounds: a single slow call may be another process's doing.
 LONG, HOPELESS = 0.05, 5.0
@@ -72,6 +74,7 @@ def measure(problem: Problem, setting: Setting, tuning: Tuning) -> Measurement |
     Measurement or None
         None if nothing could be measured.
     """
+    settle_allocator()
     able = candidates(problem, setting.platform, tuning)
     heavy = {c.name: reason for c in able if c.cost and (reason := too_much_scratch(problem, c.cost))}
     notes = _not_tried(able, heavy, setting.platform)
@@ -100,6 +103,15 @@ def measure(problem: Problem, setting: Setting, tuning: Tuning) -> Measurement |
         notes[name] = "" if name == chosen else heavy.get(name) or f"{median / medians[chosen]:.1f} times slower"
     timings = (Timing(c.name, c.inner, c.seconds or 0.0, medians.get(c.name), notes[c.name]) for c in able)
     return Measurement(setting, problem, chosen, tuple(timings))
+
+
+def settle_allocator() -> None:
+    """Bring the memory of this process to the state in which that of a program is that has run for a while.
+
+    glibc maps arrays afresh at every call, whose page faults can take longer than a convolution, until a large one has
+    been freed: from then on it keeps what is freed, of arrays up to that size and at most 32 MiB.
+    """
+    bytearray(_LARGE)
 
 
 def candidates(problem: Problem, platform: str, tuning: Tuning) -> list[Candidate]:

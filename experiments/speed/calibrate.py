@@ -30,7 +30,7 @@ from experiments.speed import machine, problems, timing
 from jaxconv import _store
 from jaxconv._algorithms import REGISTRY, Algorithm
 from jaxconv._autotune import setting_of
-from jaxconv._measure import Trial, draw_operands, prepare
+from jaxconv._measure import Trial, draw_operands, prepare, settle_allocator
 from jaxconv._plan import decide
 from jaxconv._spec import Problem, simplify
 from jaxconv._tuning import Measurement, Setting, Timing
@@ -66,6 +66,7 @@ class Sample:
 
 def measure(count: int, dtype: str, seed: int, setting: Setting) -> Iterator[Measurement]:
     """Time all algorithms on `count` random problems, and rare ones on as many more as give them `FEWEST` times."""
+    settle_allocator()
     drawn = problems.draw(np.random.default_rng(seed), np.dtype(dtype))
     taken: Counter[str] = Counter()
     with tqdm(total=count, desc=dtype, unit="problem") as bar:

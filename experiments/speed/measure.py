@@ -17,6 +17,7 @@ from experiments.speed.operations import Direction, Signal, elements, operand_na
 from experiments.speed.peers import Way
 from experiments.speed.records import Record, Timing
 from experiments.speed.reference import Reference, reference
+from jaxconv import _measure
 from jaxconv._algorithms import REGISTRY
 from jaxconv._plan import Decision
 
@@ -206,7 +207,8 @@ def _rounded(value: float) -> float:
 
 
 def warm_up() -> None:
-    """Compile something, so that the first case does not pay for the compiler's own start."""
+    """Compile something and settle the allocator, so that the first cases do not pay for what happens once."""
+    _measure.settle_allocator()
     with jax.enable_x64(True):
         for dtype in ("float32", "float64"):
             x = jax.numpy.ones((4, 64), dtype)

@@ -65,6 +65,7 @@ def run(names: Sequence[str], *, quick: bool, dtypes: tuple[str, ...], runs: int
     with (results / "measurements.jsonl").open("w") as file:
         file.write(records.line(found.setting))
         effort = QUICK if quick else FULL
+        measure.warm_up()
         _measure(tasks(cases, quick, dtypes), effort, found, file, verbose=bool(names))
         _repeat_losses(runs, found, file)
         _measure_others(others, quick, found, file)
@@ -92,8 +93,6 @@ def tasks(cases: Sequence[Case], quick: bool, dtypes: tuple[str, ...] = ()) -> l
 
 
 def _measure(todo: Sequence[Task], effort: measure.Effort, found: Results, file: TextIO, verbose: bool = False) -> None:
-    if todo:
-        measure.warm_up()
     with tqdm(todo, unit="task", disable=verbose or not todo) as bar:
         for case, direction, dtype in bar:
             bar.set_postfix_str(case.name)
