@@ -15,8 +15,11 @@ BLOCKS = (3, 4, 5, 6, 7, 8, 9, 10)
 # loop over blocks, and vectorises the one around it, only if that does not become too long.
 TOGETHER = 96
 # How long the blocks of the innermost axis are, about, and how many elements a vector has.
-LENGTH = 512
+LENGTH = 4096
 LANES = 8
+# How many bytes are fetched at a time. Blocks that begin a multiple of 4096 bytes apart would share their places in the
+# first cache, and displace each other: those of an odd number of lines have places of their own.
+LINE = 64
 
 
 def totals(arrays: Sequence[jax.Array], kept: Collection[int]) -> jax.Array:
@@ -29,7 +32,7 @@ def totals(arrays: Sequence[jax.Array], kept: Collection[int]) -> jax.Array:
     """
     shape = arrays[0].shape
     summed = [axis for axis in range(len(shape)) if axis not in kept]
-    axis, count, blocks, length = _cut(shape, kept)
+    axis, count, blocks, length = _cut(shape, kept, arrays[0].dtype.itemsize)
     whole = count * blocks * length
     # Axes of length 1 make XLA's loops slower.
     cut = (*shape[:axis], *[count][: count > 1], blocks, *[length][: length > 1], *shape[axis + 1 :])
@@ -47,13 +50,16 @@ def totals(arrays: Sequence[jax.Array], kept: Collection[int]) -> jax.Array:
     return total + _sum_each(rests, gone) if rests else total
 
 
-def _cut(shape: Sequence[int], kept: Collection[int]) -> tuple[int, int, int, int]:
+def _cut(shape: Sequence[int], kept: Collection[int], itemsize: int) -> tuple[int, int, int, int]:
     """Return which axis to cut, into how many groups of how many blocks, and how long the blocks are."""
     last = len(shape) - 1
 
     def cut(axis: int, blocks: int) -> tuple[float, int, int, int, int]:
         size = shape[axis]
-        length = max(size // (blocks * max(size // (blocks * LENGTH), 1)), 1) if axis == last else 1
+        # An even number of groups can be divided among cores.
+        length = max(size // (blocks * max(size // (blocks * LENGTH) // 2 * 2, 1)), 1) if axis == last else 1
+        while length * itemsize > LINE and length * itemsize // LINE % 2 == 0:
+            length -= 1
         count, rest = divmod(size, blocks * length)
         if rest == 1 and count > 1 and kept:
             count, rest = count - 1, rest + blocks * length  # XLA does not fuse what sums a single block
