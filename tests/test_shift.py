@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 
 import jax
@@ -54,6 +55,27 @@ def test_long_sums_are_cut_where_xla_can_divide_them(length):
     shapes = re.findall(r"f64\[(\d+)\]\S* fusion", jax.jit(correlate).lower(x, w).compile().as_text())
     assert str(length - length % 64) in shapes
     assert str(length) not in shapes or length % 64 == 0
+
+
+# Long enough to be divided among cores; the ends of the input are padded apart.
+LONG = (
+    Case("full", (9000,), (8,), padding=7),
+    Case("low", (9001,), (8,), padding=((9, 0),)),
+    Case("strided-dilated", (18500,), (9,), strides=2, padding=((5, 12),), rhs_dilation=3),
+    Case("among-others", (2, 3500), (4, 6), padding=((1, 1), (3, 2))),
+    Case("dilated-input", (4500,), (8,), padding=3, lhs_dilation=2),
+)
+
+
+@pytest.mark.parametrize("convention", ["convolution", "correlation"])
+@pytest.mark.parametrize("case", LONG, ids=str)
+def test_ends_of_long_signals_are_padded_apart(case, convention):
+    x, w = operands(case, "float64")
+    function = jax.jit(functools.partial(conv, **case.options, convention=convention, method="shift"))
+    check("value", function(x, w), x, w, case, convention, "float64", fft=False)
+    sizes = re.findall(r"f64\[([\d,]+)\]\S* pad\(", function.lower(x, w).compile().as_text())
+    padded = max(math.prod(map(int, size.split(","))) for size in sizes)
+    assert padded < 100 or case.name in ("among-others", "dilated-input")
 
 
 @pytest.mark.parametrize(("width", "taps", "apart"), [(1024, 21, True), (1024, 20, False), (1023, 21, False)])

@@ -50,9 +50,13 @@ class Call:
         with set_xla_metadata(inlineable="false"):
             return jax.jit(alone)(*operands)
 
+    def divides(self, length: int, terms: int) -> bool:
+        """Whether sums of so many terms are divided among cores along an axis of that length."""
+        return self.platform == "cpu" and length * terms >= DIVIDED
+
     def cuts(self, length: int, terms: int) -> tuple[int, ...]:
         """Return where to cut an axis along which sums of so many terms are computed, if it is the only one."""
-        if self.platform != "cpu" or length * terms < DIVIDED:
+        if not self.divides(length, terms):
             return (0, length)
         return tuple(sorted({0, length - length % EVEN, length}))
 

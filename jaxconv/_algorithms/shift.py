@@ -24,7 +24,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._algorithms import _reductions, _windows, exchange
+from jaxconv._algorithms import _reductions, _stretches, _windows, exchange
 from jaxconv._algorithms._once import DIVIDED, Call
 from jaxconv._cost import Cost, direct_error, fresh
 from jaxconv._dtypes import accumulation_dtype, is_complex
@@ -43,9 +43,6 @@ DROPPING = 8
 PAGE = 4096
 SHARING = 20
 WIDER = 16
-# Into how many chains of additions a sum is divided, and how many terms make one.
-CHAINS = 4
-CHAIN = 8
 # Up to WINDOWS sums over outputs are written out, and computed for other outputs in up to MAX_ROUNDS rounds. Outputs
 # that cannot be divided so are all written out, if they are at most MAX_WINDOWS.
 WINDOWS = 24
@@ -111,8 +108,9 @@ def cost(problem: Problem) -> Cost:
             _windows.moves(problem.x_shape, order, channels_first),
             _windows.moves(problem.y_shape, wanted, _windows.stored_orders(problem)[2]),
         )
-        copied, partial = outputs if row else 0, 0
-        padded = max(padded, inputs) if _wider(problem) else padded
+        joined = _stretches.inside(problem) is not None and sums >= DIVIDED
+        copied, partial = outputs if row or joined else 0, 0
+        padded = 0 if joined else max(padded, inputs) if _wider(problem) else padded
     # What is divided among cores has to wake them.
     terms["divided"] = sums >= DIVIDED
     # Each run along the innermost axis begins anew, and what does not fill a vector at its end is computed one by one;
@@ -120,7 +118,7 @@ def cost(problem: Problem) -> Cost:
     lanes = _lanes(problem)
     terms["runs"] = sums / innermost * (1 + innermost % lanes) / ((1 + lanes) / 2)
     bytes_moved = itemsize * (inputs + 2 * (padded + copied) + outputs)
-    scratch = itemsize * (padded + partial)
+    scratch = itemsize * (padded + copied + partial)
     return Cost(
         multiply_adds=problem.multiply_adds,
         transform_flops=0,
@@ -191,6 +189,8 @@ def _wider(problem: Problem) -> int:
 
 
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
+    if _stretches.inside(problem) and once.divides(problem.outputs, _terms(problem)):
+        return _stretches.sum_over_taps(problem, x, w, once)
     order, shape = _order_of_sums(problem), problem.y_shape
     of_channel = _windows.Layout(tuple(axis for axis in order if axis != 2))
     layout = _windows.Layout((2, *of_channel.order))
@@ -225,10 +225,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
                 read = read if read.ndim == len(shape) else lax.broadcast_in_dim(read, shape, of_windows)
                 weight = lax.squeeze(weights[number * problem.in_channels + c], (0,))
                 terms.append(lax.mul(read, lax.broadcast_in_dim(weight, shape, of_weights)))
-        # Each addition waits for the one before: those of several chains are under way at the same time.
-        chains = min(CHAINS, max(len(terms) // CHAIN, 1))
-        stops = [len(terms) * chain // chains for chain in range(chains + 1)]
-        return functools.reduce(lax.add, [functools.reduce(lax.add, terms[a:b]) for a, b in itertools.pairwise(stops)])
+        return _stretches.added(terms)
 
     whole = sums[0] if sums else 1
     cuts = once.cuts(whole, _terms(problem)) if len(sums) == 1 and not of_weights else (0, whole)
