@@ -24,6 +24,7 @@ from .tolerances import check
 TAPS = (
     Case("im2col", (11, 7), (3, 2), (1, 2), ((1, 1), (0, 2)), n=5, c=2, o=9),
     Case("products-first", (11, 7), (3, 2), (2, 1), ((1, 1), (0, 2)), n=5, c=9, o=2),
+    Case("blocks", (7, 17), (3, 5), (1, 2), ((1, 1), (1, 0)), n=5, c=2, o=9),
     Case("products-padded", (6, 5), (2, 3), padding=((1, 2), (2, 1)), lhs_dilation=(2, 1), n=5, c=13, o=2),
     Case("both", (6, 5, 7), (2, 2, 3), padding=1, g=2, n=5, c=3, o=4),
 )
@@ -86,6 +87,21 @@ def test_windows_are_gathered_in_equal_loops():
     # Loops that are given the same buffer twice would be compiled apart from those that are given two.
     operands = re.search(r" call\((.*?)\), to_apply", text)[1].split(", ")
     assert len(set(operands)) == len(operands) == 3 + 3 + 2
+
+
+@pytest.mark.x32
+@pytest.mark.parametrize(("taps", "runs"), [(2, (16,)), (3, (24,)), (5, (24, 16)), (6, (24, 24)), (1, ())])
+def test_strided_windows_are_gathered_in_blocks(taps, runs):
+    """What is read beyond the last window, to fill up a block, is not multiplied: an infinity there spreads nowhere."""
+    case = Case("blocks", (11, 32), (2, taps), (1, 3), ((1, 0), (0, 0)), n=2, c=8, o=24)
+    x, w = operands(case, "float32")
+    last = problem(case, "float32")
+    simple, _ = simplify(dataclasses.replace(last, spec=dataclasses.replace(last.spec, layout="channels_last")))
+    assert matmul._runs(simple, matmul._split(simple) or 0) == runs
+    x[..., 31] = np.inf
+    x[..., 4] = np.inf
+    function = functools.partial(conv, **case.options, channels_last=True)
+    np.testing.assert_allclose(function(x, w, method="matmul"), function(x, w, method="xla"), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.x32

@@ -7,9 +7,13 @@ taps; then the shifted parts of that product are added up::
     p[q, (a, o)] = sum_{b, c} x[q, b * rhs_dilation + ..., c] w[a, b, c, o]
     y[m, o] = sum_a p[m * stride + a * rhs_dilation, (a, o)]
 
+Under a stride along the last axis, taps that read neighbouring samples are gathered together: of an input that is taken
+as blocks of as many samples as the stride, with the channels behind them, each window has a few whole blocks and a part
+of one, one after the other in memory.
+
 With no leading axis this is im2col. With no trailing one nothing is gathered: each sample is multiplied by all
 weights, and what is moved are outputs, which pays where there are fewer of those than of inputs. The split is the one
-that moves the fewest elements. Along leading axes products are padded and dilated rather than the input, if they are
+that moves and multiplies least. Along leading axes products are padded and dilated rather than the input, if they are
 narrower.
 
 Written out over the outputs where these are few, as in the kernel gradient: the windows that all outputs read of the
@@ -51,6 +55,8 @@ MAX_WINDOWS = 128
 # Windows and products of more than WHOLE bytes are formed for some items of the batch at a time, CHUNK bytes together.
 WHOLE = 12 * 2**20
 CHUNK = 8 * 2**20
+# As many multiply-adds take the time of moving one element.
+RATE = 24
 # XLA on CPU multiplies rows of floats, of more than two, up to four times faster if their length is a multiple of EVEN.
 # That is worth a copy of up to LONG, and some zeros more in windows of up to LONG_WINDOW, which are copied anyway.
 EVEN = 4
@@ -61,22 +67,23 @@ LONG_WINDOW = 24
 def _split(problem: Problem) -> int | None:
     """Return how many leading axes of the kernel are summed after the product; None if no number is admissible.
 
-    The one that moves the fewest elements: those of a window are written by a strided copy and read again, those of a
-    product that is summed later are written and read.
+    The fastest one: elements of a window are written by a strided copy and read again, those of a product that is
+    summed later are written and read, and along leading axes products are formed at positions of no outputs, too.
     """
 
-    def moved(leading: int) -> float:
+    def time(leading: int) -> float:
         terms, windows = _counts(problem, leading)
         gathered = 3 * problem.in_channels * windows if windows > 1 else 0
         products = problem.out_channels * terms * (2 if terms > 1 else 1)
-        return (gathered + products) * math.prod(problem.spec.strides[:leading])
+        multiply_adds = problem.in_channels * windows * problem.out_channels * terms
+        return (gathered + products + multiply_adds / RATE) * _positions(problem, leading)
 
     admissible = []
     for leading in range(problem.spec.ndim + 1):
         terms, windows = _counts(problem, leading)
         if terms <= MAX_TERMS and windows <= MAX_WINDOWS:
             admissible.append(leading)
-    return min(admissible, key=moved, default=None)
+    return min(admissible, key=time, default=None)
 
 
 def _counts(problem: Problem, leading: int) -> tuple[int, int]:
@@ -117,13 +124,35 @@ def _positions(problem: Problem, leading: int) -> int:
 
 def _padded(problem: Problem, leading: int) -> int:
     """Return how many elements padding copies, those of the input or of products that are summed later."""
+    padded = _in_blocks(problem, leading)
     if not _pads_products(problem, leading):
-        return _windows.padded_size(problem)
+        return _windows.padded_size(padded)
     terms, _ = _counts(problem, leading)
     behind = math.prod(problem.output_shape[leading:])
     products = dataclasses.replace(problem, in_channels=problem.out_channels * terms)
     products = _windows.padded_size(products, range(leading)) // math.prod(problem.input_shape[leading:]) * behind
-    return products + _windows.padded_size(problem, range(leading, problem.spec.ndim))
+    return products + _windows.padded_size(padded, range(leading, problem.spec.ndim))
+
+
+def _runs(problem: Problem, leading: int) -> tuple[int, ...]:
+    """Return how many elements of each block along the last axis a window reads; nothing if blocks do not pay."""
+    if leading == problem.spec.ndim or _matrices.channels_first(problem, problem.batch):
+        return ()
+    stride, taps, dilation = problem.spec.strides[-1], problem.kernel_shape[-1], problem.spec.rhs_dilation[-1]
+    if stride == 1 or taps == 1 or dilation > 1:
+        return ()
+    return tuple(problem.in_channels * min(stride, taps - start) for start in range(0, taps, stride))
+
+
+def _in_blocks(problem: Problem, leading: int) -> Problem:
+    """Return the problem with an input that is padded along the last axis to what the blocks of all windows span."""
+    runs, spec = _runs(problem, leading), problem.spec
+    if not runs:
+        return problem
+    low, _ = spec.padding[-1]
+    length = (problem.output_shape[-1] - 1 + len(runs)) * spec.strides[-1]
+    high = length - dilated(problem.input_shape[-1], spec.lhs_dilation[-1]) - low
+    return dataclasses.replace(problem, spec=dataclasses.replace(spec, padding=(*spec.padding[:-1], (low, high))))
 
 
 def _gap(problem: Problem, leading: int) -> int:
@@ -199,15 +228,20 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     layout = _matrices.layout(problem, *((0, 1, 2, *space) if channels_first else (0, 1, *space, 2)))
     channels, where = layout.order.index(2), layout.order.index(1)
     chunk, gap = _chunk(problem, leading), _gap(problem, leading)
+    runs = _runs(problem, leading)
     offsets = [[k * d for k in range(taps)] for taps, d in zip(problem.kernel_shape, spec.rhs_dilation, strict=True)]
+    if runs:
+        offsets[-1] = list(range(len(runs)))
     outputs_lead = spec.kernel_exchanged and windows == 1 and not (groups or gap or channels_first)
     late = range(leading) if _pads_products(problem, leading) else range(0)
-    pad = functools.partial(_windows.pad, problem, layout=layout, axes=range(len(late), ndim))
+    pad = functools.partial(_windows.pad, _in_blocks(problem, leading), layout=layout, axes=range(len(late), ndim))
 
     def multiply(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
         shape = (*(x.shape[axis] for axis in layout.spatial[:leading]), *problem.output_shape[leading:])
         steps = (1,) * leading + spec.strides[leading:]
-        columns = _windows.side_by_side(x, layout, channels, [[0]] * leading + list(starts), shape, steps, gap)
+        if runs:
+            x, steps = x.reshape(*x.shape[:-2], -1, spec.strides[-1] * x.shape[-1]), (*steps[:-1], 1)
+        columns = _windows.side_by_side(x, layout, channels, [[0]] * leading + list(starts), shape, steps, gap, runs)
         if channels_first:  # of a single item
             matrix = columns.reshape(*groups, columns.shape[channels], -1)
             product = _matrices.product(problem, w, matrix, (w.ndim - 2,), (w.ndim - 2,))
