@@ -110,6 +110,7 @@ CASES = (
     Case("2d-channels", (5, 6), (3, 2), padding=((1, 1), (0, 1)), n=2, c=3, o=4),
     Case("2d-stride", (7, 8), (3, 3), strides=(2, 3), padding=1, n=2, c=2, o=3),
     Case("2d-stride-in-blocks", (6, 15), (2, 5), strides=(1, 3), padding=((0, 1), (2, 0)), n=2, c=2, o=3),
+    Case("2d-outputs-in-blocks", (6, 19), (5, 6), padding=((1, 0), (1, 0)), rhs_dilation=(1, 3), n=2, c=2, o=3),
     Case("2d-patches", (7, 9), (4, 3), strides=(2, 3), padding=((1, 2), (0, 0)), n=2, c=2, o=3),
     Case("2d-transposed", (4, 3), (3, 4), padding=((2, 2), (3, 2)), lhs_dilation=2, c=2, o=2),
     Case("2d-atrous", (7, 9), (3, 2), padding=((2, 2), (1, 2)), rhs_dilation=(2, 3), c=2),

@@ -32,6 +32,7 @@ OUTPUTS = (
     Case("outputs", (11, 9), (9, 8), padding=((1, 0), (0, 1)), n=3, c=5, o=2),
     Case("outputs-of-parts", (31, 6), (23, 5), (2, 1), ((1, 0), (1, 1)), n=3, o=2),
     Case("outputs-of-one-channel", (43,), (19,), (2,), ((1, 0),), rhs_dilation=(2,), n=7, c=2, o=2),
+    Case("outputs-in-blocks", (9, 31), (8, 9), padding=((1, 0), (0, 1)), rhs_dilation=(1, 3), n=3, c=5, o=2),
     Case("outputs-grouped", (19,), (16,), (2,), padding=((1, 0),), g=2, n=2, c=5, o=3),
 )
 

@@ -6,8 +6,10 @@ positions and channels::
     y[o, (m, n)] = sum_{c, k} w[o, c, k] x[n, c, m * stride + k * rhs_dilation]
 
 (To gather windows of a smaller kernel instead, extended by zeros, would multiply samples by zeros that the definition
-does not, and so spread NaN and infinities: see `jaxconv._algorithms.exchange`.) Windows are gathered for some input
-channels or for a part of one at a time, in chunks that stay in the cache.
+does not, and so spread NaN and infinities: see `jaxconv._algorithms.exchange`.) Where the kernel is dilated along the
+last axis, as in the kernel gradient under a stride, those of neighbouring outputs are gathered together, in blocks of
+as many samples. Windows are gathered for some input channels or for a part of one at a time, in chunks that stay in the
+cache.
 """
 
 import functools
@@ -63,6 +65,23 @@ def _gathered(problem: Problem) -> int:
     return problem.groups * problem.in_channels * problem.taps * problem.batch * problem.outputs
 
 
+def _runs(problem: Problem) -> tuple[int, ...]:
+    """Return how many elements of each block along the last axis outputs read; nothing if it is not in blocks."""
+    if _matrices.channels_first(problem, problem.in_channels) or problem.spec.strides[-1] > 1:
+        return ()
+    if problem.spec.ndim == 1 and _rows(problem) < problem.kernel_shape[0]:
+        return ()
+    return _windows.runs(problem.output_shape[-1], problem.spec.rhs_dilation[-1], problem.batch)
+
+
+def _in_blocks(problem: Problem) -> Problem:
+    """Return the problem with an input that is padded to what the blocks of all windows span."""
+    runs = _runs(problem)
+    if not runs:
+        return problem
+    return _windows.in_blocks(problem, problem.spec.rhs_dilation[-1], problem.kernel_shape[-1] - 1 + len(runs))
+
+
 def gathers(problem: Problem) -> tuple[str, ...]:
     """Return the axes that the products merge with others or take apart."""
     merged = {"batch": problem.outputs > 1, "in_channels": _chunk(problem) < problem.in_channels}
@@ -74,7 +93,7 @@ def work(problem: Problem) -> _matrices.Work:
     spatial = tuple(range(3, 3 + problem.spec.ndim))
     x_order, w_order, y_order = _windows.stored_orders(problem)
     wanted = x_order if _matrices.channels_first(problem, problem.in_channels) else (0, 2, *spatial, 1)
-    padded, windows, results = _windows.padded_size(problem), _gathered(problem), math.prod(problem.y_shape)
+    padded, windows, results = _windows.padded_size(_in_blocks(problem)), _gathered(problem), math.prod(problem.y_shape)
     chunks = -(-problem.in_channels // _chunk(problem)) * -(-problem.kernel_shape[0] // _rows(problem))
     return _matrices.Work(
         form="outputs",
@@ -113,11 +132,20 @@ def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     columns_lead = 2 * wide >= problem.out_channels if flat else (wide > problem.out_channels) == channels_first
     product_shape = (*groups, *((wide, problem.out_channels) if columns_lead else (problem.out_channels, wide)))
     offsets = [[m * s for m in range(size)] for size, s in zip(problem.output_shape, spec.strides, strict=True)]
-    pad = functools.partial(_windows.pad, problem, layout=layout)
+    runs = _runs(problem)
+    if runs:
+        offsets[-1] = list(range(len(runs)))
+    pad = functools.partial(_windows.pad, _in_blocks(problem), layout=layout)
 
     def multiply(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
         shape = [w.shape[axis] for axis in layout.spatial]
-        columns = _windows.side_by_side(x, layout, items, starts, shape, spec.rhs_dilation)
+        steps = spec.rhs_dilation
+        if runs:
+            x, steps = _windows.blocks_of(x, steps[-1]), (*steps[:-1], 1)
+        gather = functools.partial(_windows.side_by_side, layout=layout, axis=items, starts=starts, shape=shape)
+        gather = functools.partial(gather, steps=steps, widths=runs)
+        # Apart: in the loop that transposes a factor XLA would choose among the windows sample by sample.
+        columns = once.apart(gather, x) if problem.outputs > 1 else gather(x)
         if channels_first:
             w, columns = (array.reshape(*groups, array.shape[items], -1) for array in (w, columns))
         elif flat:

@@ -115,6 +115,29 @@ def window(
     return x if end == list(x.shape) and not any(begin) and max(stride) == 1 else lax.slice(x, begin, end, stride)
 
 
+def runs(count: int, step: int, size: int) -> tuple[int, ...]:
+    """Return how many elements neighbours read together of each block along the last axis: of so many, ``step`` each.
+
+    Windows that are ``step`` samples apart begin with blocks of so many samples, if the input is taken as such blocks
+    with what stands behind the axis, ``size`` elements a sample; those of neighbouring taps, or outputs, follow each
+    other in memory. Nothing if blocks gain nothing.
+    """
+    return tuple(size * min(step, count - start) for start in range(0, count, step)) if min(count, step) > 1 else ()
+
+
+def in_blocks(problem: Problem, step: int, blocks: int) -> Problem:
+    """Return the problem with an input that is padded along the last axis to so many blocks."""
+    spec = problem.spec
+    low, _ = spec.padding[-1]
+    high = blocks * step - dilated(problem.input_shape[-1], spec.lhs_dilation[-1]) - low
+    return dataclasses.replace(problem, spec=dataclasses.replace(spec, padding=(*spec.padding[:-1], (low, high))))
+
+
+def blocks_of(x: jax.Array, step: int) -> jax.Array:
+    """Merge so many samples of the last axis but one with what stands behind them."""
+    return x.reshape(*x.shape[:-2], x.shape[-2] // step, step * x.shape[-1])
+
+
 def side_by_side(
     x: jax.Array,
     layout: Layout,

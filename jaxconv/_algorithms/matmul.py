@@ -135,24 +135,20 @@ def _padded(problem: Problem, leading: int) -> int:
 
 
 def _runs(problem: Problem, leading: int) -> tuple[int, ...]:
-    """Return how many elements of each block along the last axis a window reads; nothing if blocks do not pay."""
-    if leading == problem.spec.ndim or _matrices.channels_first(problem, problem.batch):
+    """Return how many elements of each block along the last axis a window reads; nothing if it is not in blocks."""
+    if leading == problem.spec.ndim or problem.spec.rhs_dilation[-1] > 1:
         return ()
-    stride, taps, dilation = problem.spec.strides[-1], problem.kernel_shape[-1], problem.spec.rhs_dilation[-1]
-    if stride == 1 or taps == 1 or dilation > 1:
+    if _matrices.channels_first(problem, problem.batch):
         return ()
-    return tuple(problem.in_channels * min(stride, taps - start) for start in range(0, taps, stride))
+    return _windows.runs(problem.kernel_shape[-1], problem.spec.strides[-1], problem.in_channels)
 
 
 def _in_blocks(problem: Problem, leading: int) -> Problem:
-    """Return the problem with an input that is padded along the last axis to what the blocks of all windows span."""
-    runs, spec = _runs(problem, leading), problem.spec
+    """Return the problem with an input that is padded to what the blocks of all windows span."""
+    runs = _runs(problem, leading)
     if not runs:
         return problem
-    low, _ = spec.padding[-1]
-    length = (problem.output_shape[-1] - 1 + len(runs)) * spec.strides[-1]
-    high = length - dilated(problem.input_shape[-1], spec.lhs_dilation[-1]) - low
-    return dataclasses.replace(problem, spec=dataclasses.replace(spec, padding=(*spec.padding[:-1], (low, high))))
+    return _windows.in_blocks(problem, problem.spec.strides[-1], problem.output_shape[-1] - 1 + len(runs))
 
 
 def _gap(problem: Problem, leading: int) -> int:
@@ -240,7 +236,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         shape = (*(x.shape[axis] for axis in layout.spatial[:leading]), *problem.output_shape[leading:])
         steps = (1,) * leading + spec.strides[leading:]
         if runs:
-            x, steps = x.reshape(*x.shape[:-2], -1, spec.strides[-1] * x.shape[-1]), (*steps[:-1], 1)
+            x, steps = _windows.blocks_of(x, spec.strides[-1]), (*steps[:-1], 1)
         columns = _windows.side_by_side(x, layout, channels, [[0]] * leading + list(starts), shape, steps, gap, runs)
         if channels_first:  # of a single item
             matrix = columns.reshape(*groups, columns.shape[channels], -1)
