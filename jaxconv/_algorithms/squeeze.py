@@ -25,12 +25,13 @@ Source: the definition; which of the pairs meet is the equation of the adjoints 
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 from jax import lax
 from jax import numpy as jnp
 
+from jaxconv._algorithms import _windows
 from jaxconv._cost import Cost, fresh
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
@@ -143,6 +144,27 @@ def cost(problem: Problem) -> Cost:
     return Cost(0, 0, 2 * size, size, 0.0, {"call": 1, "bytes": 2 * size, "fresh": fresh(size)})
 
 
+def _parts(order: Sequence[int], taken: _Taken, behind_1: Iterable[int], behind_2: Iterable[int]) -> list[list[int]]:
+    """Return what each axis of the inner problem consists of, in an order of those: canonical axes of the problem.
+
+    Spatial axes may be merged with the batch or output channels, axis 1, and with the channels, axis 2.
+    """
+    rest = [3 + axis for axis in taken.rest(range(len(order) - 3 + len(taken.pairs)))]
+    behind = {1: [3 + axis for axis in behind_1], 2: [3 + axis for axis in behind_2]}
+    return [[axis, *behind.get(axis, [])] if axis < 3 else [rest[axis - 3]] for axis in order]
+
+
+def _merged(operand: jax.Array, order: Sequence[int], parts: list[list[int]], shape: Sequence[int]) -> jax.Array:
+    """Merge the parts of each axis of the inner problem, in an order of those; they have the shape in canonical order.
+
+    Axes that are no part have length 1.
+    """
+    axes = [axis for part in parts for axis in part]
+    left = [axis for axis in range(operand.ndim) if axis not in axes]
+    operand = operand.transpose(*axes, *left).reshape([shape[axis] for axis in order])
+    return operand.transpose([order.index(axis) for axis in range(operand.ndim)])
+
+
 def run(
     problem: Problem, x: jax.Array, w: jax.Array, compute: Callable[[Problem, jax.Array, jax.Array], jax.Array]
 ) -> jax.Array:
@@ -155,25 +177,19 @@ def run(
             x = pairs.take(x, 1, 3 + axis)
         if axis not in taken.tap:
             w = pairs.take(w, int(axis in taken.sample), 3 + axis)
-    # An axis that is merged stands behind what it is merged with, so that devices may share that out.
-    sample, output, tap, rest = (
-        [3 + axis for axis in axes] for axes in (taken.sample, taken.output, taken.tap, taken.rest(range(x.ndim - 3)))
-    )
-    x = x.transpose(0, 1, *tap, 2, *output, *rest, *sample).reshape(core.x_shape)
-    w = w.transpose(0, 1, *sample, 2, *output, *rest, *tap).reshape(core.w_shape)
-    y = compute(core, x, w)
-    y = y.reshape(
-        problem.groups,
-        problem.batch,
-        *_counts(taken.tap),
-        problem.out_channels,
-        *_counts(taken.sample),
-        *core.output_shape,
-        *(1 for _ in output),
-    )
-    # Where each of the canonical axes stands in y.
-    stands = {axis: place for place, axis in enumerate((0, 1, *tap, 2, *sample, *rest, *output))}
-    y = y.transpose([stands[axis] for axis in range(y.ndim)])
+    # An axis that is merged stands behind what it is merged with, so that devices may share that out; all in the order
+    # in which the caller has them, so that XLA sees what is left of its transpositions.
+    x_order, w_order, y_order = _windows.stored_orders(core)
+    x = _merged(x, x_order, _parts(x_order, taken, taken.tap, taken.output), core.x_shape)
+    w = _merged(w, w_order, _parts(w_order, taken, taken.sample, taken.output), core.w_shape)
+    y = compute(core, x, w).transpose(y_order)
+    sizes = list(problem.y_shape)
+    for axis, pairs in (taken.sample | taken.tap).items():
+        sizes[3 + axis] = pairs.count
+    stands = [axis for part in _parts(y_order, taken, taken.tap, taken.sample) for axis in part]
+    stands += [3 + axis for axis in taken.output]
+    y = y.reshape([sizes[axis] for axis in stands])
+    y = y.transpose([stands.index(axis) for axis in range(y.ndim)])
     config = [(0, 0, 0)] * y.ndim
     for axis, pairs in (taken.sample | taken.tap).items():
         first, step = pairs.first[0], pairs.steps[0]
