@@ -128,6 +128,7 @@ CASES = (
     Case("2d-large-kernel", (5, 4), (4, 5), padding=((3, 3), (4, 4))),
     # Other numbers of spatial axes.
     Case("0d", (), (), n=3, c=4, o=5),
+    Case("2d-nine-groups", (4, 5), (2, 3), padding=1, g=9, n=2, c=2, o=3),
     Case("0d-groups", (), (), g=2, n=2, c=3, o=2),
     Case("3d-plain", (4, 5, 3), (2, 3, 2), padding=((1, 0), (1, 1), (0, 0)), c=2, o=2),
     # Rows so short that sums run on across them, with what stands on the other axes.

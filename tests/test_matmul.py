@@ -26,6 +26,7 @@ TAPS = (
     Case("products-first", (11, 7), (3, 2), (2, 1), ((1, 1), (0, 2)), n=5, c=9, o=2),
     Case("blocks", (7, 17), (3, 5), (1, 2), ((1, 1), (1, 0)), n=5, c=2, o=9),
     Case("products-padded", (6, 5), (2, 3), padding=((1, 2), (2, 1)), lhs_dilation=(2, 1), n=5, c=13, o=2),
+    Case("grouped", (11, 7), (3, 2), padding=1, g=3, n=5, c=2, o=9),
     Case("both", (6, 5, 7), (2, 2, 3), padding=1, g=2, n=5, c=3, o=4),
 )
 OUTPUTS = (
@@ -71,6 +72,16 @@ def test_chunks_on_two_devices(case, two_devices):
     )
     for item, y in zip((x, 2 * x), mapped(np.stack([x, 2 * x]), w), strict=True):
         check("value", y, item, w, case, "correlation", "float64", fft=False)
+
+
+@pytest.mark.parametrize(("out", "is_joined"), [(9, True), (8, False)])
+def test_uneven_columns_of_groups_are_joined_in_a_loop(out, is_joined, monkeypatch):
+    monkeypatch.setattr(matmul, "WHOLE", 2**20)
+    case = Case("columns", (13, 9), (2, 2), g=3, n=5, c=4, o=out)
+    x, w = operands(case, "float64")
+    fn = jax.jit(functools.partial(conv, **case.options, channels_last=True, method="matmul"))
+    assert ("while" in fn.lower(x, w).as_text()) == is_joined
+    check("value", fn(x, w), x, w, case, "correlation", "float64", fft=False)
 
 
 @pytest.mark.x32

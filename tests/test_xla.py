@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 
 import jax
+import numpy as np
 import pytest
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxconv._ops import conv
 
@@ -66,3 +69,40 @@ def test_last_sample_of_padding_is_left_to_convolution(case):
     text = function.lower(x, w).as_text()
     assert "stablehlo.pad" in text
     assert sorted(re.findall(r"pad = \[\[0, (.)\], \[0, (.)\]\]", text)[0]) == ["0", "1"]
+
+
+LOOPED = Case("looped", (9, 7), (3, 2), padding=1, g=11, n=2, c=3, o=5)
+
+
+@pytest.mark.parametrize("channels_last", [False, True], ids=["channels-first", "channels-last"])
+def test_many_groups_are_one_convolution_in_a_loop(channels_last):
+    x, w = operands(LOOPED, "float64")
+    fn = functools.partial(conv, **LOOPED.options, channels_last=channels_last, method="xla")
+    text = jax.jit(fn).lower(x, w).as_text()
+    assert text.count("stablehlo.convolution") == 1
+    check("value", fn(x, w), x, w, LOOPED, "correlation", "float64", fft=False)
+    cotangent = np.cos(np.arange(math.prod(LOOPED.y_shape))).reshape(LOOPED.y_shape)
+    found = jax.vjp(fn, x, w)[1](cotangent)
+    wanted = jax.vjp(functools.partial(conv, **LOOPED.options, method="matmul"), x, w)[1](cotangent)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_loop_over_models():
+    """Groups that `vmap` makes lead, where a channels-last caller has them so."""
+    x, w = operands(LOOPED, "float64")
+    fn = functools.partial(conv, **LOOPED.options, channels_last=True, method="xla")
+    mapped = jax.vmap(lambda x, w: fn(x[None], w[None])[0])
+    check("value", mapped(x, w), x, w, LOOPED, "correlation", "float64", fft=False)
+
+
+def test_loop_on_two_devices(two_devices):
+    """Inside `jax.shard_map` the loop's carry varies over the mesh axes that the operands vary over."""
+    x, w = operands(LOOPED, "float64")
+    fn = functools.partial(conv, **LOOPED.options, method="xla")
+    mesh, one = Mesh(np.array(two_devices), ("i",)), PartitionSpec("i")
+    mapped = jax.jit(
+        jax.shard_map(lambda x, w: fn(x[0], w)[None], mesh=mesh, in_specs=(one, PartitionSpec()), out_specs=one)
+    )
+    for item, y in zip((x, 2 * x), mapped(np.stack([x, 2 * x]), w), strict=True):
+        check("value", y, item, w, LOOPED, "correlation", "float64", fft=False)

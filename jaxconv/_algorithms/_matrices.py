@@ -17,6 +17,9 @@ from jaxconv._spec import Problem
 
 # Items of so many bytes are computed one at a time, rather than transposed, where the caller has channels first.
 ITEM = 2**20
+# Columns of groups are joined as they come if they are a multiple of EVEN_COLUMNS, or have fewer than JOINED elements.
+EVEN_COLUMNS = 8
+JOINED = 1 << 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +103,33 @@ def items_at_a_time(items: int, size: int, most: int) -> int:
 def layout(problem: Problem, *order: int) -> _windows.Layout:
     """Return a layout without the axis of the groups where there is but one."""
     return _windows.Layout(tuple(axis for axis in order if axis or problem.groups > 1))
+
+
+def joins(problem: Problem) -> bool:
+    """Whether to bring the results of all groups together in a loop over the groups.
+
+    That is where the caller has them side by side, as columns. XLA on CPU would fuse the transposition with their
+    merging, and is then up to seven times slower for groups of a number of columns that fill no vectors.
+    """
+    _, _, y_order = _windows.stored_orders(problem)
+    columns, rows = problem.out_channels, problem.batch * problem.outputs
+    return (
+        problem.groups > 1 < columns
+        and columns % EVEN_COLUMNS > 0
+        and y_order[-2:] == (0, 2)
+        and rows * columns >= JOINED
+    )
+
+
+def put_groups(part: jax.Array, y: jax.Array, start: Any = 0) -> jax.Array:
+    """Write results of groups, part[g, n, *m, o], into the columns y[n, *m, (g, o)], from an item of the batch on."""
+    columns = part.shape[-1]
+
+    def step(group: jax.Array, y: jax.Array) -> jax.Array:
+        begin = [start, *(0 for _ in y.shape[1:-1]), group * columns]
+        return lax.dynamic_update_slice(y, lax.dynamic_index_in_dim(part, group, keepdims=False), begin)
+
+    return lax.fori_loop(0, part.shape[0], step, y)
 
 
 def without_units(

@@ -223,6 +223,10 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     channels_first = _matrices.channels_first(problem, problem.batch)
     layout = _matrices.layout(problem, *((0, 1, 2, *space) if channels_first else (0, 1, *space, 2)))
     channels, where = layout.order.index(2), layout.order.index(1)
+    joined = _matrices.joins(problem) and not channels_first
+    shape = tuple(problem.y_shape[axis] for axis in layout.order)
+    if joined:
+        shape = (problem.batch, *problem.output_shape, problem.groups * problem.out_channels)
     chunk, gap = _chunk(problem, leading), _gap(problem, leading)
     runs = _runs(problem, leading)
     offsets = [[k * d for k in range(taps)] for taps, d in zip(problem.kernel_shape, spec.rhs_dilation, strict=True)]
@@ -233,15 +237,15 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     pad = functools.partial(_windows.pad, _in_blocks(problem, leading), layout=layout, axes=range(len(late), ndim))
 
     def multiply(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
-        shape = (*(x.shape[axis] for axis in layout.spatial[:leading]), *problem.output_shape[leading:])
+        extents = (*(x.shape[axis] for axis in layout.spatial[:leading]), *problem.output_shape[leading:])
         steps = (1,) * leading + spec.strides[leading:]
         if runs:
             x, steps = _windows.blocks_of(x, spec.strides[-1]), (*steps[:-1], 1)
-        columns = _windows.side_by_side(x, layout, channels, [[0]] * leading + list(starts), shape, steps, gap, runs)
+        columns = _windows.side_by_side(x, layout, channels, [[0]] * leading + list(starts), extents, steps, gap, runs)
         if channels_first:  # of a single item
             matrix = columns.reshape(*groups, columns.shape[channels], -1)
             product = _matrices.product(problem, w, matrix, (w.ndim - 2,), (w.ndim - 2,))
-            return product.reshape(*groups, 1, -1, *shape)
+            return product.reshape(*groups, 1, -1, *extents)
         matrix = columns.reshape(*groups, -1, columns.shape[channels])
         product = _matrices.product(problem, matrix, w, (w.ndim - 1,), (w.ndim - 1 if outputs_lead else w.ndim - 2,))
         return product.reshape(*columns.shape[:-1], product.shape[-1])
@@ -259,16 +263,19 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         return functools.reduce(jnp.add, sums)
 
     def compute(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
+        y = _windows.zeros_like(x, shape)
         if chunk == problem.batch:
-            return add(multiply(starts, x, w))
+            part = add(multiply(starts, x, w))
+            return _matrices.put_groups(part, y) if joined else part
 
         def step(number: jax.Array, y: jax.Array) -> jax.Array:
             # The last chunk may begin before the one in front of it ends, and then computes some items once more.
             start = jnp.minimum(number * chunk, problem.batch - chunk)
-            items = lax.dynamic_slice_in_dim(x, start, chunk, where)
-            return lax.dynamic_update_slice_in_dim(y, add(multiply(starts, pad(items), w)), start, where)
+            part = add(multiply(starts, pad(lax.dynamic_slice_in_dim(x, start, chunk, where)), w))
+            if joined:
+                return _matrices.put_groups(part, y, start)
+            return lax.dynamic_update_slice_in_dim(y, part, start, where)
 
-        y = _windows.zeros_like(x, tuple(problem.y_shape[axis] for axis in layout.order))
         return lax.fori_loop(0, -(-problem.batch // chunk), step, y)
 
     # [g, o, c, *K] -> [g, (*rest, c), (*first, o)], or [(*first, o), c] where the kernel is held so.
@@ -280,8 +287,11 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         w = lax.pad(w, jnp.zeros((), w.dtype), [(0, 0, 0) for _ in groups] + [(0, gap, 0), (0, 0, 0)]) if gap else w
     x = layout.arrange(x)
     x = pad(x) if chunk == problem.batch else x
-    shape = [problem.y_shape[axis] for axis in layout.order]
-    return layout.undo(_matrices.without_units(once, compute, shape, offsets[leading:], x, w), 3 + ndim)
+    y = _matrices.without_units(once, compute, shape, offsets[leading:], x, w)
+    if joined:
+        y = y.reshape(*shape[:-1], problem.groups, problem.out_channels)
+        layout = _windows.Layout((1, *space, 0, 2))
+    return layout.undo(y, 3 + ndim)
 
 
 def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:

@@ -1,16 +1,17 @@
 """`jax.lax.conv_general_dilated`: dense layers of many channels, and the fallback for everything.
 
 The convolution is always emitted channels-last (NHWC, HWIO, NHWC), adjoints included: inside a loop body XLA on CPU
-sends any other layout to a naive implementation that is 20 to 100 times slower (jax issue 12868). A few groups, which
-is what `vmap` over both operands makes, are unrolled into separate convolutions, since XLA's grouped convolution on CPU
-is several times slower than those; many groups with enough work in each are looped over. Where the kernel has more
-samples than the input, which padding makes possible, the padding is a step of its own: otherwise XLA exchanges the two,
-into a form with a reversed window that it then computes in that naive implementation. So it is where XLA would form
-patches of a padded plane for a few long sums, as for the kernel gradient of a layer of few channels: that is 2 to 5
-times slower. The library that computes convolutions along two axes is up to 20 times slower for a large input that is
-not padded at all: it is left the last sample of the padding, or made to compute one output more, which is cut off. In
-double precision convolutions along one axis are emitted with a second one of length 1: XLA on CPU hands those along two
-axes to a library, where its own code would be the naive one.
+sends any other layout to a naive implementation that is 20 to 100 times slower (jax issue 12868). Groups of several
+channels, which `vmap` over both operands makes too, are convolutions of their own, since XLA's grouped convolution on
+CPU is several times slower than those: a few are unrolled, so that XLA computes some at the same time, more are looped
+over, since each that is unrolled takes 20 to 60 ms to compile; many are if there is enough work in each. Where the
+kernel has more samples than the input, which padding makes possible, the padding is a step of its own: otherwise XLA
+exchanges the two, into a form with a reversed window that it then computes in that naive implementation. So it is where
+XLA would form patches of a padded plane for a few long sums, as for the kernel gradient of a layer of few channels:
+that is 2 to 5 times slower. The library that computes convolutions along two axes is up to 20 times slower for a large
+input that is not padded at all: it is left the last sample of the padding, or made to compute one output more, which is
+cut off. In double precision convolutions along one axis are emitted with a second one of length 1: XLA on CPU hands
+those along two axes to a library, where its own code would be the naive one.
 
 Cost: every multiply-add of the definition, those that meet padding or inserted zeros included, and im2col's traffic.
 
@@ -20,6 +21,7 @@ Error: that of a sum of products in any order, ``|error| <= (N + 1) eps (|w| * |
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,8 +33,10 @@ from jaxconv._cost import Cost, direct_error, fresh, idle
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, dilated, is_static
 
-# Up to this many groups are unrolled. More are looped over, one group at a time, if each has this much work.
-MAX_UNROLLED_GROUPS = 16
+# Up to so many groups are unrolled. More are looped over, one group at a time: those of several channels up to
+# MAX_GROUPS, and still more if each has this much work.
+MAX_UNROLLED_GROUPS = 8
+MAX_GROUPS = 16
 MIN_LOOPED_MULTIPLY_ADDS = 1 << 18
 # With so few channels XLA on CPU calls no library.
 LIBRARY_CHANNELS = 16
@@ -55,7 +59,9 @@ def _unrolled(problem: Problem) -> bool:
 
 
 def _looped(problem: Problem) -> bool:
-    return problem.groups > MAX_UNROLLED_GROUPS and problem.multiply_adds >= MIN_LOOPED_MULTIPLY_ADDS * problem.groups
+    if problem.groups > MAX_GROUPS:
+        return problem.multiply_adds >= MIN_LOOPED_MULTIPLY_ADDS * problem.groups
+    return problem.groups > MAX_UNROLLED_GROUPS and problem.in_channels * problem.out_channels > 1
 
 
 def cost(problem: Problem) -> Cost:
@@ -124,16 +130,13 @@ def cost(problem: Problem) -> Cost:
         }
     # Copies with the channels last; patches are formed a block at a time.
     spatial = tuple(range(3, 3 + problem.spec.ndim))
-    x_order, w_order, y_order = _windows.stored_orders(problem)
-    last, w_last = (0, 1, *spatial, 2), (0, *spatial, 2, 1)
-    if whole:
-        last, w_last = (1, *spatial, 0, 2), (*spatial, 2, 0, 1)
-    moved = _windows.total_moves(
-        _windows.moves(problem.x_shape, x_order, last),
-        _windows.moves(problem.w_shape, w_order, w_last),
-        _windows.moves(problem.y_shape, last, y_order),
-    )
-    scratch = itemsize * sum(map(math.prod, (problem.x_shape, problem.w_shape, problem.y_shape)))
+    orders = _windows.stored_orders(problem)
+    wanted = [(1, *spatial, 2), (*spatial, 2, 1), (1, *spatial, 2)]
+    for number, (order, beside) in enumerate(zip(wanted, _beside(problem), strict=True)):
+        wanted[number] = (*order[:-1], 0, order[-1]) if whole or beside else (0, *order)
+    shapes = (problem.x_shape, problem.w_shape, problem.y_shape)
+    moved = _windows.total_moves(*map(_windows.moves, shapes, orders, wanted))
+    scratch = itemsize * sum(map(math.prod, shapes))
     return Cost(
         multiply_adds=problem.multiply_adds,
         transform_flops=0,
@@ -276,6 +279,60 @@ def _channels_last(problem: Problem, x: jax.Array, w: jax.Array, groups: int) ->
     return y.astype(spec.out_dtype)
 
 
+def _beside(problem: Problem) -> tuple[bool, ...]:
+    """Return of x, w and y whether the caller has the groups beside what is innermost when it is convolved."""
+    orders = zip(_windows.stored_orders(problem), (2, 1, 2), strict=True)
+    return tuple(problem.groups > 1 and order[-2:] == (0, innermost) for order, innermost in orders)
+
+
+def _group_by_group(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+    """Convolve canonical operands, each group by a convolution of its own.
+
+    Where the caller has the groups beside the innermost channels they stay there, so that each reads and writes columns
+    of what he holds.
+    """
+    groups, spatial = problem.groups, tuple(range(3, x.ndim))
+    x_beside, w_beside, y_beside = _beside(problem)
+    xs, ws = _in_groups(x, (1, *spatial, 2), x_beside), _in_groups(w, (*spatial, 2, 1), w_beside)
+
+    def result(group: Any) -> jax.Array:
+        pair = _of_group(xs, group, groups, x_beside), _of_group(ws, group, groups, w_beside)
+        y = _channels_last(problem, *pair, groups=1)
+        return y if y_beside else lax.expand_dims(y, (0,))
+
+    where = len(spatial) + 1 if y_beside else 0
+    if _looped(problem):
+        shape = [problem.batch, *problem.output_shape, problem.out_channels]
+        shape = (*shape[:-1], groups * shape[-1]) if y_beside else (groups, *shape)
+
+        def step(group: jax.Array, y: jax.Array) -> jax.Array:
+            return lax.dynamic_update_slice_in_dim(y, result(group), group * (shape[where] // groups), where)
+
+        y = lax.fori_loop(0, groups, step, _windows.zeros_like(x, shape).astype(problem.spec.out_dtype))
+    else:
+        y = lax.concatenate([result(group) for group in range(groups)], where)
+    if y_beside:
+        y = y.reshape(*y.shape[:-1], groups, problem.out_channels)
+        return y.transpose(where, 0, where + 1, *range(1, where))
+    return y.transpose(0, 1, y.ndim - 1, *range(2, y.ndim - 1))
+
+
+def _in_groups(operand: jax.Array, order: tuple[int, ...], beside: bool) -> jax.Array:
+    """Bring each group's axes to an order, the groups merged with the last of them if ``beside``, else in front."""
+    if not beside:
+        return operand.transpose(0, *order)
+    operand = operand.transpose(*order[:-1], 0, order[-1])
+    return operand.reshape(*operand.shape[:-2], -1)
+
+
+def _of_group(operand: jax.Array, group: Any, groups: int, beside: bool) -> jax.Array:
+    """Return what `_in_groups` has of one group."""
+    if not beside:
+        return lax.dynamic_index_in_dim(operand, group, keepdims=False)
+    size = operand.shape[-1] // groups
+    return lax.dynamic_slice_in_dim(operand, group * size, size, operand.ndim - 1)
+
+
 def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve canonical operands."""
     spec = problem.spec
@@ -290,13 +347,7 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
         )
     axes = tuple(range(ndim))
     if _unrolled(problem) or _looped(problem) or problem.groups == 1:
-        xs = x.transpose(0, 1, *(3 + a for a in axes), 2)
-        ws = w.transpose(0, *(3 + a for a in axes), 2, 1)
-        if _looped(problem):
-            ys = lax.map(lambda pair: _channels_last(problem, *pair, groups=1), (xs, ws))
-        else:
-            ys = lax.concatenate([_channels_last(problem, xs[i], ws[i], 1)[None] for i in range(problem.groups)], 0)
-        return ys.transpose(0, 1, 2 + ndim, *(2 + a for a in axes))
+        return _group_by_group(problem, x, w)
     xs = x.transpose(1, *(3 + a for a in axes), 0, 2).reshape(
         problem.batch, *problem.input_shape, problem.groups * problem.in_channels
     )
