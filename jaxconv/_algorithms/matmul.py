@@ -223,7 +223,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     channels_first = _matrices.channels_first(problem, problem.batch)
     layout = _matrices.layout(problem, *((0, 1, 2, *space) if channels_first else (0, 1, *space, 2)))
     channels, where = layout.order.index(2), layout.order.index(1)
-    joined = _matrices.joins(problem) and not channels_first
+    joined = once.platform == "cpu" and _matrices.joins(problem) and not channels_first
     shape = tuple(problem.y_shape[axis] for axis in layout.order)
     if joined:
         shape = (problem.batch, *problem.output_shape, problem.groups * problem.out_channels)
