@@ -33,8 +33,8 @@ from jaxconv._cost import Cost, direct_error, fresh, idle
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, dilated, is_static
 
-# Up to so many groups are unrolled. More are looped over, one group at a time: those of several channels up to
-# MAX_GROUPS, and still more if each has this much work.
+# Up to so many groups of several channels are unrolled, or up to MAX_GROUPS for kernel gradients, whose loop would be
+# slower. More are looped over, one group at a time; those beyond MAX_GROUPS if each has this much work.
 MAX_UNROLLED_GROUPS = 8
 MAX_GROUPS = 16
 MIN_LOOPED_MULTIPLY_ADDS = 1 << 18
@@ -55,13 +55,15 @@ def supports(problem: Problem) -> str | None:
 
 
 def _unrolled(problem: Problem) -> bool:
-    return 1 < problem.groups <= MAX_UNROLLED_GROUPS and problem.in_channels * problem.out_channels > 1
+    sums_are_long = problem.static and problem.outputs < problem.taps
+    most = MAX_GROUPS if sums_are_long else MAX_UNROLLED_GROUPS
+    return 1 < problem.groups <= most and problem.in_channels * problem.out_channels > 1
 
 
 def _looped(problem: Problem) -> bool:
     if problem.groups > MAX_GROUPS:
         return problem.multiply_adds >= MIN_LOOPED_MULTIPLY_ADDS * problem.groups
-    return problem.groups > MAX_UNROLLED_GROUPS and problem.in_channels * problem.out_channels > 1
+    return problem.groups > 1 < problem.in_channels * problem.out_channels and not _unrolled(problem)
 
 
 def cost(problem: Problem) -> Cost:
