@@ -71,6 +71,8 @@ class Work:
                 "products": self.chunks * problem.groups,
                 "divided": self.multiply_adds >= DIVIDED,
                 "padded": itemsize * self.padded,
+                # What is put between samples is decided sample by sample.
+                "dilated": self.padded * any(step > 1 for step in problem.spec.lhs_dilation),
                 **_windows.total_moves(*self.moved),
                 "fresh": fresh(itemsize * self.scratch, itemsize * math.prod(problem.y_shape)),
                 f"{form} windows": self.windows,

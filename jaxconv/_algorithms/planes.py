@@ -21,6 +21,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from jaxconv._algorithms import _windows
 from jaxconv._cost import Cost, fresh
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem, dilated
@@ -73,7 +74,25 @@ def cost(problem: Problem) -> Cost:
     """Return the cost of copying the input, without the convolution inside."""
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     copied = itemsize * math.prod(inner(problem).x_shape)
-    return Cost(0, 0, 2 * copied, copied, 0.0, {"call": 1, "bytes": 2 * copied, "fresh": fresh(copied)})
+    terms = {"call": 1, "bytes": 2 * copied, "fresh": fresh(copied), **_moves(problem)}
+    return Cost(0, 0, 2 * copied, copied, 0.0, terms)
+
+
+def _moves(problem: Problem) -> dict[str, float]:
+    """Return what is moved to what is convolved inside, and from there to the result in the caller's layout."""
+    axis, taps = _axis(problem), 3 + problem.spec.ndim
+    of_x, _, of_y = _windows.stored_orders(problem)
+    rest = [3 + other for other in range(problem.spec.ndim) if other != axis]
+    inside, _, result = (
+        [part for a in order for part in {0: [0], 1: [1, 3 + axis], 2: [taps, 2]}.get(a) or [rest[a - 3]]]
+        for order in _windows.stored_orders(inner(problem))
+    )
+    length = problem.output_shape[axis]
+    sizes = (*problem.x_shape[: 3 + axis], length, *problem.x_shape[4 + axis :], problem.kernel_shape[axis])
+    return _windows.total_moves(
+        _windows.moves(sizes, [taps, *of_x], inside),
+        _windows.moves(problem.y_shape, [a for a in result if a != taps], of_y),
+    )
 
 
 def run(

@@ -36,6 +36,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from jaxconv._algorithms import _windows
 from jaxconv._cost import Cost, fresh
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
@@ -142,6 +143,24 @@ def gathers(problem: Problem) -> tuple[str, ...]:
     return tuple(axis for axis in axes if getattr(core, axis) != getattr(problem, axis))
 
 
+def _moves(problem: Problem, axes: list[_Axis]) -> dict[str, float]:
+    """Return what is moved between what the caller holds, in his layout, and the phases, as terms of a cost."""
+    ndim, core = len(axes), inner(problem)
+    # Each spatial axis has samples, phases that join the batch and phases that join the channels.
+    of_batch, of_channels = range(3 + ndim, 3 + 2 * ndim), range(3 + 2 * ndim, 3 + 3 * ndim)
+    parts = {1: [*reversed(of_batch), 1], 2: [*of_channels, 2]}
+    x_order, _, y_order = _windows.stored_orders(problem)
+    counts = []
+    for order, whole, shape, phases in (
+        (x_order, problem.x_shape, core.x_shape, [axis.channel_phases for axis in axes]),
+        (y_order, problem.y_shape, core.y_shape, [axis.kernel_phases for axis in axes]),
+    ):
+        sizes = (*whole[:3], *shape[3:], *(axis.input_phases for axis in axes), *phases)
+        whole_order = [part for axis in order for part in ([axis] if axis < 3 else range(axis, len(sizes), ndim))]
+        counts.append(_windows.moves(sizes, whole_order, [part for axis in order for part in parts.get(axis, [axis])]))
+    return _windows.total_moves(*counts)
+
+
 def cost(problem: Problem) -> Cost:
     """Return the cost of taking the operands apart and putting the result together, without the convolution inside."""
     axes, core = _axes(problem), inner(problem)
@@ -151,7 +170,7 @@ def cost(problem: Problem) -> Cost:
     moved += math.prod(core.w_shape) * (patches and max(axis.taps for axis in axes) > 1)
     moved += math.prod(core.y_shape) * (core.y_shape != problem.y_shape)
     bytes_moved = 2 * itemsize * moved
-    terms = {"call": 1, "bytes": bytes_moved, "fresh": fresh(bytes_moved / 2)}
+    terms = {"call": 1, "bytes": bytes_moved, "fresh": fresh(bytes_moved / 2), **_moves(problem, axes)}
     return Cost(0, 0, bytes_moved, bytes_moved / 2, 0.0, terms)
 
 

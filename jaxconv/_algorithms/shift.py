@@ -111,6 +111,8 @@ def cost(problem: Problem) -> Cost:
         joined = _stretches.inside(problem) is not None and sums >= DIVIDED
         copied, partial = outputs if row or joined else 0, 0
         padded = 0 if joined else max(padded, inputs) if _wider(problem) else padded
+    # What is put between samples is decided sample by sample.
+    terms["dilated"] = padded * any(step > 1 for step in problem.spec.lhs_dilation)
     # What is divided among cores has to wake them.
     terms["divided"] = sums >= DIVIDED
     # Each run along the innermost axis begins anew, and what does not fill a vector at its end is computed one by one;

@@ -136,12 +136,32 @@ def inner(problem: Problem) -> Problem:
 def cost(problem: Problem) -> Cost:
     """Return the cost of moving axes, without the convolution inside."""
     taken, core = _Taken.of(problem), inner(problem)
-    sample, output, tap = (math.prod(_counts(pairs)) > 1 for pairs in (taken.sample, taken.output, taken.tap))
-    moved = math.prod(core.x_shape) * (output or tap)
-    moved += math.prod(core.w_shape) * (sample or output)
-    moved += math.prod(problem.y_shape) * (sample or tap)
-    size = accumulation_dtype(problem.spec.out_dtype).itemsize * moved
-    return Cost(0, 0, 2 * size, size, 0.0, {"call": 1, "bytes": 2 * size, "fresh": fresh(size)})
+    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
+    moves = _moves(problem, taken)
+    # Samples that no output reads are left out, and zeros are put where outputs read nothing.
+    left_out = any(pairs.count < problem.input_shape[axis] for axis, pairs in (taken.output | taken.tap).items())
+    zeros = any(pairs.count < problem.output_shape[axis] for axis, pairs in (taken.sample | taken.tap).items())
+    copied = itemsize * (math.prod(core.x_shape) * left_out + math.prod(problem.y_shape) * zeros)
+    scratch = copied + itemsize * moves["moved"]
+    terms = {"call": 1, "bytes": 2 * copied, "fresh": fresh(scratch), **moves}
+    return Cost(0, 0, 2 * scratch, scratch, 0.0, terms)
+
+
+def _moves(problem: Problem, taken: _Taken) -> dict[str, float]:
+    """Return what is moved between what the caller holds, in his layout, and the operands and result inside."""
+    counts = []
+    for shape, order, inner_order, behind in zip(
+        (problem.x_shape, problem.w_shape, problem.y_shape),
+        _windows.stored_orders(problem),
+        _windows.stored_orders(inner(problem)),
+        ((taken.tap, taken.output), (taken.sample, taken.output), (taken.tap, taken.sample)),
+        strict=True,
+    ):
+        pairs = {3 + axis: each.count for axis, each in taken.pairs.items()}
+        sizes = [pairs.get(axis, size) for axis, size in enumerate(shape)]
+        merged = [axis for part in _parts(inner_order, taken, *behind) for axis in part]
+        counts.append(_windows.moves(sizes, [axis for axis in order if axis in merged], merged))
+    return _windows.total_moves(*counts)
 
 
 def _parts(order: Sequence[int], taken: _Taken, behind_1: Iterable[int], behind_2: Iterable[int]) -> list[list[int]]:
