@@ -46,6 +46,25 @@ def test_fit_finds_the_constants() -> None:
     np.testing.assert_allclose(predicted, [s.seconds for s in samples], rtol=0.1)
 
 
+def test_constants_of_an_earlier_calibration_count() -> None:
+    """They are scaled to the speed of this machine, stay where no time says anything, and yield to many times."""
+    fft = REGISTRY["fft"]
+    samples = [
+        Sample("fft", p, sum(SECONDS[term] * amount for term, amount in fft.cost(p).terms.items())) for p in drawn(60)
+    ]
+    before = {"fft": {term: seconds / 3 for term, seconds in SECONDS.items()} | {"other": 1e-9}}
+    before["fft"]["multiply_adds"] *= 10
+    slower = calibrate._slower({"fft": samples}, before)
+    assert slower == pytest.approx(3, rel=0.3)
+    scaled = {term: slower * seconds for term, seconds in before["fft"].items()}
+    alone, _ = calibrate.fit(samples[:1], fft, {}, scaled)
+    assert alone["other"] == pytest.approx(scaled["other"], rel=0.01)
+    assert alone["fresh"] == pytest.approx(scaled["fresh"], rel=0.1)
+    constants, off = calibrate.fit(samples, fft, {}, scaled)
+    assert off < 1.05
+    assert constants["transform_flops"] == pytest.approx(SECONDS["transform_flops"], rel=0.2)
+
+
 def test_fit_subtracts_what_runs_inside() -> None:
     planes, xla = REGISTRY["planes"], REGISTRY["xla"]
     others = {"xla": {"call": 1e-4}}

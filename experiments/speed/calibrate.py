@@ -5,6 +5,8 @@ to the logarithm of the times on random problems, so that a factor of two counts
 that can run a problem are timed in turn, as those of the page of speed are (see `experiments.speed.timing`).
 
 The times are kept in a file, to which every run adds: a model with other terms can be fitted to the same times.
+Constants of an earlier calibration count too, scaled to the speed of this machine: those that the times say little
+about stay where they were, and a single machine's peculiarities bend the others less.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ BUDGET = 0.03
 BATCH = 20
 # A time that the model does not describe (another process, a page fault) must not bend the fit.
 OUTLIER = 0.3
+# What a constant of an earlier calibration counts, beside a time: both by the logarithm of what they are off.
+BEFORE = 0.8
 # Bounds of the logarithm of a constant, in seconds: a term that plays no part ends at the lower one.
 LOGARITHMS = (-36.0, 0.0)
 
@@ -114,7 +118,9 @@ def _wait(call: Callable[[], Any]) -> None:
     jax.block_until_ready(call())
 
 
-def fit(samples: Sequence[Sample], algorithm: Algorithm, others: Constants) -> tuple[dict[str, float], float]:
+def fit(
+    samples: Sequence[Sample], algorithm: Algorithm, others: Constants, before: Mapping[str, float] | None = None
+) -> tuple[dict[str, float], float]:
     """Fit an algorithm's constants to measured times.
 
     Parameters
@@ -125,27 +131,34 @@ def fit(samples: Sequence[Sample], algorithm: Algorithm, others: Constants) -> t
         The algorithm.
     others
         The constants of the algorithms that it may run inside.
+    before
+        Its constants by an earlier calibration, if any, for the speed of this machine.
 
     Returns
     -------
     constants, off
         Seconds per unit of each term, and the median factor by which the model is off.
     """
+    before = {term: seconds for term, seconds in (before or {}).items() if seconds > np.exp(LOGARITHMS[0]) * 2}
     rows = [algorithm.cost(sample.problem).terms for sample in samples]
     times = np.array([sample.seconds for sample in samples])
     inside = np.array([_seconds_inside(algorithm, sample.problem, others, sample.inner) for sample in samples])
     names = list(dict.fromkeys(name for row in rows for name, amount in row.items() if amount))
     terms = np.array([[row.get(name, 0.0) for name in names] for row in rows])
-    # Every term starts with an equal share of the time of the problems that have it.
+    # Every term starts where it was, or with an equal share of the time of the problems that have it.
     with np.errstate(divide="ignore"):
-        start = [np.log(np.median((times / column)[column > 0]) / len(names)) for column in terms.T]
+        shares = [np.median((times / column)[column > 0]) / len(names) for column in terms.T]
+    start = np.log([before.get(name, share) for name, share in zip(names, shares, strict=True)])
+    known = np.array([name in before for name in names])
 
     def residual(parameters: np.ndarray) -> np.ndarray:
-        return np.log(inside + terms @ np.exp(parameters)) - np.log(times)
+        off = np.log(inside + terms @ np.exp(parameters)) - np.log(times)
+        return np.concatenate([off, BEFORE * (parameters - start)[known]])
 
     best = least_squares(residual, np.clip(start, *LOGARITHMS), bounds=LOGARITHMS, loss="soft_l1", f_scale=OUTLIER)
     constants = {name: float(f"{value:.3g}") for name, value in zip(names, np.exp(best.x), strict=True)}
-    return constants, float(np.exp(np.median(np.abs(residual(best.x)))))
+    left = {term: float(f"{seconds:.3g}") for term, seconds in before.items() if term not in constants}
+    return left | constants, float(np.exp(np.median(np.abs(residual(best.x)[: len(samples)]))))
 
 
 def _seconds_inside(algorithm: Algorithm, problem: Problem, constants: Constants, inner: str | None = None) -> float:
@@ -162,8 +175,10 @@ def _seconds_inside(algorithm: Algorithm, problem: Problem, constants: Constants
     )
 
 
-def constants_of(measurements: Sequence[Measurement], dtype: str) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
-    """Fit all algorithms to the times of a dtype.
+def constants_of(
+    measurements: Sequence[Measurement], dtype: str, before: Constants | None = None
+) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    """Fit all algorithms to the times of a dtype, beside the constants of an earlier calibration, if any.
 
     Returns
     -------
@@ -176,22 +191,37 @@ def constants_of(measurements: Sequence[Measurement], dtype: str) -> tuple[dict[
             algorithm = REGISTRY.get(each.algorithm)
             if algorithm is not None and each.measured is not None and _able(algorithm, measurement.problem):
                 samples[algorithm.name].append(Sample(algorithm.name, measurement.problem, each.measured, each.inner))
+    slower = _slower(samples, before or {})
     constants: dict[str, dict[str, float]] = {}
     quality: dict[str, Any] = {}
     # Those that run others inside come last.
     for algorithm in sorted(REGISTRY.values(), key=lambda a: a.inner is not None):
         name = algorithm.name
+        scaled = {term: slower * seconds for term, seconds in (before or {}).get(name, {}).items()}
         if not samples[name]:
-            constants[name], quality[name] = {}, {"times": 0, "median_factor": None}
+            constants[name], quality[name] = scaled, {"times": 0, "median_factor": None}
             continue
-        constants[name], off = fit(samples[name], algorithm, constants)
+        constants[name], off = fit(samples[name], algorithm, constants, scaled)
         quality[name] = {"times": len(samples[name]), "median_factor": off}
         print(f"{name:10} {dtype:10} {len(samples[name]):4} times, typically off by {off:.2f}")
     return constants, quality
 
 
-def calibrate(count: int, seed: int, path: Path) -> dict[str, Any]:
+def _slower(samples: Mapping[str, Sequence[Sample]], before: Constants) -> float:
+    """Return how many times slower this machine is than the one of an earlier calibration, typically."""
+    ratios = []
+    for name, some in samples.items():
+        algorithm = REGISTRY[name]
+        for sample in some if before.get(name) and algorithm.inner is None else ():
+            modelled = (before[name].get(term, 0.0) * n for term, n in algorithm.cost(sample.problem).terms.items())
+            ratios.append(sample.seconds / sum(modelled))
+    return float(np.median(ratios)) if ratios else 1.0
+
+
+def calibrate(count: int, seed: int, path: Path, before: Path | None = None) -> dict[str, Any]:
     """Time `count` more problems of each dtype, and fit all algorithms to all times in the file of this setting.
+
+    Beside constants of an earlier calibration, if there is a file of them.
 
     Returns
     -------
@@ -206,7 +236,11 @@ def calibrate(count: int, seed: int, path: Path) -> dict[str, Any]:
                 _store.save(path, batch)
                 jax.clear_caches()
         measured = _store.load(path, setting)
-        fitted = {dtype: constants_of([m for m in measured if m.problem.dtype == dtype], dtype) for dtype in DTYPES}
+        known = json.loads(before.read_text())["seconds"] if before and before.is_file() else {}
+        fitted = {}
+        for dtype in DTYPES:
+            earlier = {name: by_dtype.get(dtype, {}) for name, by_dtype in known.items()}
+            fitted[dtype] = constants_of([m for m in measured if m.problem.dtype == dtype], dtype, earlier)
     return {
         "measured": {
             "date": dt.date.today().isoformat(),

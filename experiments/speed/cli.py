@@ -56,6 +56,12 @@ def register(commands: Any) -> None:
         "--times", type=Path, default=TIMES, help=f"file that the times are added to (default: {TIMES})"
     )
     calibrate.add_argument("--out", type=Path, default=CONSTANTS, help=f"file of the constants (default: {CONSTANTS})")
+    calibrate.add_argument(
+        "--before",
+        type=Path,
+        default=CONSTANTS,
+        help=f"file of an earlier calibration, which counts too (default: {CONSTANTS})",
+    )
     calibrate.set_defaults(handler=_calibrate)
 
 
@@ -89,6 +95,6 @@ def _speed(options: argparse.Namespace) -> int:
 def _calibrate(options: argparse.Namespace) -> int:
     from experiments.speed import calibrate
 
-    calibrate.write(options.out, calibrate.calibrate(options.count, options.seed, options.times))
+    calibrate.write(options.out, calibrate.calibrate(options.count, options.seed, options.times, options.before))
     print(f"wrote {options.out}")
     return DONE
