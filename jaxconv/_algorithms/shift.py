@@ -30,7 +30,9 @@ from jaxconv._cost import Cost, direct_error, fresh
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, dilated
 
+# Terms are at most MAX_TERMS, or MAX_CHANNEL_TERMS with channels to contract, of which more are better matrix products.
 MAX_TERMS = 256
+MAX_CHANNEL_TERMS = 96
 # With so many terms to a sum, an innermost axis that is shorter than LANES is worth two transpositions.
 MANY_TERMS = 32
 LANES = 8
@@ -64,11 +66,12 @@ def _over_outputs(problem: Problem) -> bool:
 
 def supports(problem: Problem) -> str | None:
     """Return the reason if both unrolled forms would be too long, else None."""
-    if _over_outputs(problem) or _terms(problem) <= MAX_TERMS:
-        return None
     terms, outputs = _terms(problem), problem.outputs
+    most = MAX_TERMS if problem.in_channels == 1 else MAX_CHANNEL_TERMS
+    if _over_outputs(problem) or terms <= most:
+        return None
     return (
-        f"would unroll {terms} terms (at most {MAX_TERMS}), or {outputs} outputs (at most {WINDOWS} in each of at most "
+        f"would unroll {terms} terms (at most {most}), or {outputs} outputs (at most {WINDOWS} in each of at most "
         f"{MAX_ROUNDS} rounds, of a single channel or of all pairs of channels in groups)"
     )
 
