@@ -139,7 +139,8 @@ def fit(
     constants, off
         Seconds per unit of each term, and the median factor by which the model is off.
     """
-    before = {term: seconds for term, seconds in (before or {}).items() if seconds > np.exp(LOGARITHMS[0]) * 2}
+    least = 2 * float(np.exp(LOGARITHMS[0]))
+    before = {term: seconds for term, seconds in (before or {}).items() if seconds > least}
     rows = [algorithm.cost(sample.problem).terms for sample in samples]
     times = np.array([sample.seconds for sample in samples])
     inside = np.array([_seconds_inside(algorithm, sample.problem, others, sample.inner) for sample in samples])
@@ -147,8 +148,8 @@ def fit(
     terms = np.array([[row.get(name, 0.0) for name in names] for row in rows])
     # Every term starts where it was, or with an equal share of the time of the problems that have it.
     with np.errstate(divide="ignore"):
-        shares = [np.median((times / column)[column > 0]) / len(names) for column in terms.T]
-    start = np.log([before.get(name, share) for name, share in zip(names, shares, strict=True)])
+        shares = [float(np.median((times / column)[column > 0])) / len(names) for column in terms.T]
+    start = np.log(np.array([before.get(name, share) for name, share in zip(names, shares, strict=True)]))
     known = np.array([name in before for name in names])
 
     def residual(parameters: np.ndarray) -> np.ndarray:
