@@ -30,9 +30,9 @@ from jaxconv._cost import Cost, direct_error, fresh
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, dilated
 
-# Terms are at most MAX_TERMS, or MAX_CHANNEL_TERMS with channels to contract, of which more are better matrix products.
 MAX_TERMS = 256
-MAX_CHANNEL_TERMS = 96
+# Sums of more terms than FEW over several channels compile slowly, and are better matrix products.
+FEW = 96
 # With so many terms to a sum, an innermost axis that is shorter than LANES is worth two transpositions.
 MANY_TERMS = 32
 LANES = 8
@@ -66,12 +66,11 @@ def _over_outputs(problem: Problem) -> bool:
 
 def supports(problem: Problem) -> str | None:
     """Return the reason if both unrolled forms would be too long, else None."""
-    terms, outputs = _terms(problem), problem.outputs
-    most = MAX_TERMS if problem.in_channels == 1 else MAX_CHANNEL_TERMS
-    if _over_outputs(problem) or terms <= most:
+    if _over_outputs(problem) or _terms(problem) <= MAX_TERMS:
         return None
+    terms, outputs = _terms(problem), problem.outputs
     return (
-        f"would unroll {terms} terms (at most {most}), or {outputs} outputs (at most {WINDOWS} in each of at most "
+        f"would unroll {terms} terms (at most {MAX_TERMS}), or {outputs} outputs (at most {WINDOWS} in each of at most "
         f"{MAX_ROUNDS} rounds, of a single channel or of all pairs of channels in groups)"
     )
 
@@ -104,6 +103,7 @@ def cost(problem: Problem) -> Cost:
         terms = {"sums" if problem.out_channels == 1 else "outer sums": sums}
         # Sums over many channels spill registers, and strides scatter what neighbours read.
         terms["deep sums"] = sums * min(problem.in_channels / MANY_TERMS, 1.0)
+        terms["unrolled"] = _terms(problem) * (_terms(problem) > FEW and problem.in_channels > 1)
         terms["strided sums"] = sums * any(stride > 1 for stride in problem.spec.strides)
         order, wanted = _order(problem), _order_of_sums(problem)
         channels_first = (2, *(axis for axis in wanted if axis != 2))
