@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxconv._algorithms import REGISTRY
+from jaxconv._ops import conv
 from jaxconv._plan import CHOICES
 from jaxconv._spec import ConvSpec, Problem, simplify
 
-from .cases import INTEGERS, Case, dtype_of
+from .cases import INTEGERS, Case, dtype_of, operands
+from .tolerances import check
 
 
 def problem(case: Case, dtype: str, convention: str = "correlation", method: str = "auto") -> Problem:
@@ -54,3 +59,15 @@ def may_use_fft(method: str) -> bool:
 def promoted(a: np.ndarray, b: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Both operands in ``dtype``."""
     return a.astype(dtype_of(dtype)), b.astype(dtype_of(dtype))
+
+
+def check_inside_shard_map(case: Case, method: str, devices: Sequence[jax.Device]) -> None:
+    """Compare with the definition what two devices compute, each of an input of its own under the same kernel."""
+    x, w = operands(case, "float64")
+    fn = functools.partial(conv, **case.options, method=method)
+    mesh, one = Mesh(np.array(devices), ("i",)), PartitionSpec("i")
+    mapped = jax.jit(
+        jax.shard_map(lambda x, w: fn(x[0], w)[None], mesh=mesh, in_specs=(one, PartitionSpec()), out_specs=one)
+    )
+    for item, y in zip((x, 2 * x), mapped(np.stack([x, 2 * x]), w), strict=True):
+        check("value", y, item, w, case, "correlation", "float64", fft=False)

@@ -9,7 +9,6 @@ import re
 import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh, PartitionSpec
 
 import jaxconv.lax
 from jaxconv._algorithms import _matrices, _outputs, matmul
@@ -17,7 +16,7 @@ from jaxconv._ops import conv
 from jaxconv._spec import simplify
 
 from .cases import Case, operands
-from .methods import problem
+from .methods import check_inside_shard_map, problem
 from .tolerances import check
 
 # Shapes of no other test: what is compiled without chunks is not reused here.
@@ -64,14 +63,7 @@ def test_chunks(case, convention, channels_last):
 @pytest.mark.parametrize("case", [TAPS[1], OUTPUTS[0]], ids=str)
 def test_chunks_on_two_devices(case, two_devices):
     """Inside `jax.shard_map` the loop's carry varies over the mesh axes that the operands vary over."""
-    x, w = operands(case, "float64")
-    fn = functools.partial(conv, **case.options, method="matmul")
-    mesh, one = Mesh(np.array(two_devices), ("i",)), PartitionSpec("i")
-    mapped = jax.jit(
-        jax.shard_map(lambda x, w: fn(x[0], w)[None], mesh=mesh, in_specs=(one, PartitionSpec()), out_specs=one)
-    )
-    for item, y in zip((x, 2 * x), mapped(np.stack([x, 2 * x]), w), strict=True):
-        check("value", y, item, w, case, "correlation", "float64", fft=False)
+    check_inside_shard_map(case, "matmul", two_devices)
 
 
 @pytest.mark.parametrize(("out", "is_joined"), [(9, True), (8, False)])

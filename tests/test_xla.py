@@ -9,11 +9,11 @@ import re
 import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh, PartitionSpec
 
 from jaxconv._ops import conv
 
 from .cases import Case, operands
+from .methods import check_inside_shard_map
 from .tolerances import check
 
 UNPADDED = (
@@ -98,11 +98,4 @@ def test_loop_over_models():
 
 def test_loop_on_two_devices(two_devices):
     """Inside `jax.shard_map` the loop's carry varies over the mesh axes that the operands vary over."""
-    x, w = operands(LOOPED, "float64")
-    fn = functools.partial(conv, **LOOPED.options, method="xla")
-    mesh, one = Mesh(np.array(two_devices), ("i",)), PartitionSpec("i")
-    mapped = jax.jit(
-        jax.shard_map(lambda x, w: fn(x[0], w)[None], mesh=mesh, in_specs=(one, PartitionSpec()), out_specs=one)
-    )
-    for item, y in zip((x, 2 * x), mapped(np.stack([x, 2 * x]), w), strict=True):
-        check("value", y, item, w, LOOPED, "correlation", "float64", fft=False)
+    check_inside_shard_map(LOOPED, "xla", two_devices)
