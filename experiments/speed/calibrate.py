@@ -169,11 +169,12 @@ def _seconds_inside(algorithm: Algorithm, problem: Problem, constants: Constants
     simple, _ = simplify(algorithm.inner(problem))
     able = [REGISTRY[inner]] if inner is not None and inner in constants else []
     able = able or [a for a in REGISTRY.values() if a.local and a.name in constants and _able(a, simple)]
-    return min(
-        sum(constants[a.name].get(term, 0.0) * amount for term, amount in a.cost(simple).terms.items())
-        + _seconds_inside(a, simple, constants)
-        for a in able
-    )
+    return min(_seconds_alone(a, simple, constants[a.name]) + _seconds_inside(a, simple, constants) for a in able)
+
+
+def _seconds_alone(algorithm: Algorithm, problem: Problem, constants: Mapping[str, float]) -> float:
+    """Return the modelled seconds of an algorithm, without what it runs inside."""
+    return sum(constants.get(term, 0.0) * amount for term, amount in algorithm.cost(problem).terms.items())
 
 
 def constants_of(
@@ -210,12 +211,12 @@ def constants_of(
 
 def _slower(samples: Mapping[str, Sequence[Sample]], before: Constants) -> float:
     """Return how many times slower this machine is than the one of an earlier calibration, typically."""
-    ratios = []
-    for name, some in samples.items():
-        algorithm = REGISTRY[name]
-        for sample in some if before.get(name) and algorithm.inner is None else ():
-            modelled = (before[name].get(term, 0.0) * n for term, n in algorithm.cost(sample.problem).terms.items())
-            ratios.append(sample.seconds / sum(modelled))
+    ratios = [
+        sample.seconds / _seconds_alone(REGISTRY[name], sample.problem, before[name])
+        for name, some in samples.items()
+        if before.get(name) and REGISTRY[name].inner is None
+        for sample in some
+    ]
     return float(np.median(ratios)) if ratios else 1.0
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxconv._measure import WARMED
+
 
 def seconds_of(call: Callable[[], Any]) -> float:
     """Return the seconds of one call."""
@@ -19,9 +21,6 @@ def seconds_of(call: Callable[[], Any]) -> float:
 # How many samples a call has at least, by its length in seconds; and how many any has at most.
 FEWEST = ((0.5, 2), (0.05, 3), (0.0, 5))
 MOST = 50
-# A call of at most so many seconds is made once more before each sample, untimed: what others leave in the caches, and
-# threads that have gone to sleep, would count for it otherwise, unless it repeats itself.
-WARMED = 0.005
 
 
 def interleaved(
@@ -29,16 +28,16 @@ def interleaved(
 ) -> list[list[float]]:
     """Time calls in turn, round after round, each round in another order, so that all meet the same disturbances.
 
-    Short ones are warmed up before each sample (see `WARMED`). Every call is timed as often as `FEWEST` says, then
-    until its share of the `budget`, in seconds, is spent. `pauses` are the seconds to wait after each, while threads of
-    its library still spin; they count as spent.
+    Short ones are warmed up before each sample, as in `jaxconv.autotune`. Every call is timed as often as `FEWEST`
+    says, then until its share of the `budget`, in seconds, is spent. `pauses` are the seconds to wait after each, while
+    threads of its library still spin; they count as spent.
     """
     rng = np.random.default_rng(seed)
     times: list[list[float]] = [[] for _ in calls]
     share = budget / max(len(calls), 1)
     while waiting := [i for i, t in enumerate(times) if _wants_more(t, share - pauses[i] * len(t))]:
         for i in rng.permutation(waiting):
-            if times[i] and min(times[i]) <= WARMED:
+            if times[i] and min(times[i]) < WARMED:
                 calls[i]()
             times[i].append(seconds_of(calls[i]))
             time.sleep(pauses[i])
