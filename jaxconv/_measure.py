@@ -192,16 +192,18 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def _repeated(x: jax.Array, w: jax.Array, zero: jax.Array, *, problem: Problem, count: int) -> list[jax.Array]:
-    """Convolve several times, one after the other: each kernel depends on the result before, as far as XLA can know.
+    """Convolve several times, one after the other: both operands depend on the result before, as far as XLA can know.
 
-    Unrolled, since in the body of a loop XLA computes some convolutions in another way, and all results are returned,
-    so that none is left out.
+    Were only one of them to change, XLA would do what an algorithm does to the other once for all: it removes the
+    barriers before it looks for equal operations. Unrolled, since in the body of a loop XLA computes some convolutions
+    in another way, and all results are returned, so that none is left out.
     """
     results = []
     for _ in range(count):
         result, x, w = lax.optimization_barrier((convolve_stored(x, w, problem), x, w))
         results.append(result)
-        w = lax.optimization_barrier(w + zero * result[(0,) * result.ndim].astype(w.dtype))
+        change = zero * result[(0,) * result.ndim].astype(zero.dtype)
+        x, w = lax.optimization_barrier(tuple(operand.at[(0,) * operand.ndim].add(change) for operand in (x, w)))
     return results
 
 

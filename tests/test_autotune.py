@@ -265,6 +265,17 @@ def test_what_is_timed(layout):
     assert once.shape == shapes[layout]
 
 
+def test_nothing_is_computed_once_for_several_runs():
+    p = problem(CASE, "float32", method="fft")
+    x, w = _measure.draw_operands(p)
+
+    def transforms(count):
+        repeated = functools.partial(_measure._repeated, problem=p, count=count)
+        return jax.jit(repeated).lower(x, w, jnp.zeros((), w.dtype)).compile().as_text().count("fft_type=")
+
+    assert transforms(3) == 3 * transforms(1) > 0
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "complex64", "int32"])
 def test_operands_that_are_drawn(dtype):
     x, w = _measure.draw_operands(problem(CASE, dtype))
