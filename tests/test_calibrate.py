@@ -20,7 +20,15 @@ from jaxconv import _store
 from jaxconv._algorithms import REGISTRY
 from jaxconv._autotune import setting_of
 
-SECONDS = {"call": 5e-6, "multiply_adds": 2e-11, "transform_flops": 7e-11, "bytes": 3e-10, "fresh": 4e-10}
+SECONDS = {
+    "call": 5e-6,
+    "multiply_adds": 2e-11,
+    "transforms": 6e-9,
+    "transform_flops": 7e-11,
+    "transform idle": 8e-12,
+    "bytes": 3e-10,
+    "fresh": 4e-10,
+}
 
 
 def drawn(count: int, kinds: tuple[str, ...] = problems.KINDS) -> list[problems.Problem]:

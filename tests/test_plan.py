@@ -143,6 +143,13 @@ def test_costs_of_the_definition():
     # 106 outputs need 106 points or more: 108 = 2^2 3^3 is fast. Three real transforms, one complex product a bin.
     assert costs["fft"].multiply_adds == 4 * 55
     assert costs["fft"].transform_flops == pytest.approx(3 * 2.5 * 108 * math.log2(108))
+    assert costs["fft"].scratch == 4 * 3 * 108
+    # A single row of float32 leaves 15 of 16 places idle, and of 108 x 108 samples no axis leaves any.
+    assert costs["fft"].terms["transform idle"] == pytest.approx(15 * costs["fft"].transform_flops)
+    (plan,) = jaxconv.plan((100, 100), (7, 7), platform="cpu")
+    (fft,) = (candidate.cost for candidate in plan.forward.candidates if candidate.name == "fft")
+    assert fft.transform_flops == pytest.approx(3 * 2.5 * 108**2 * math.log2(108**2))
+    assert fft.terms["transform idle"] == 0
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.vanishes], ids=str)

@@ -15,6 +15,7 @@ Source: T. G. Stockham, *High-speed convolution and correlation*, AFIPS Spring J
 Oppenheim and Schafer, *Discrete-Time Signal Processing*, 3rd ed., 2010, section 8.7.3.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _one_axis, fft
-from jaxconv._cost import Cost, fft_error
+from jaxconv._cost import Cost
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem
 
@@ -73,20 +74,9 @@ def cost(problem: Problem) -> Cost:
     inputs = flat.groups * flat.batch * flat.in_channels * stretches
     outputs = flat.groups * flat.batch * flat.out_channels * stretches
     kernels = flat.groups * flat.out_channels * flat.in_channels
-    transforms = (inputs + outputs + kernels) * length
-    itemsize = accumulation_dtype(flat.spec.out_dtype).itemsize
     multiply_adds = 4 * outputs * flat.in_channels * (length if complex_data else length // 2 + 1)
-    transform_flops = transforms * (5.0 if complex_data else 2.5) * math.log2(length)
-    bytes_moved = 3 * itemsize * transforms
-    scratch = 2 * itemsize * transforms
-    return Cost(
-        multiply_adds=multiply_adds,
-        transform_flops=transform_flops,
-        bytes_moved=bytes_moved,
-        scratch=scratch,
-        error=fft_error(problem, length),
-        terms=fft.terms(problem, multiply_adds, transform_flops, bytes_moved, scratch) | _one_axis.moves(problem),
-    )
+    cost = fft.cost_of(problem, (inputs, kernels, outputs), (length,), multiply_adds)
+    return dataclasses.replace(cost, terms={**cost.terms, **_one_axis.moves(problem)})
 
 
 def _rows(transform: Callable[[jax.Array], jax.Array], array: jax.Array) -> jax.Array:
