@@ -123,7 +123,7 @@ def _compute(problem: Problem, x: jax.Array, w: jax.Array, platform: str, spread
             return jnp.zeros(problem.y_shape, problem.spec.out_dtype)
         x, w = _part(x, parts.x), _part(w, parts.w)
     algorithm = choose(problem, platform, spread) if problem.static else REGISTRY["xla"]
-    if algorithm.fuses:
+    if algorithm.by_platform:
         return algorithm.run(problem, x, w, Call(platform))
     if algorithm.inner is None:
         return algorithm.run(problem, x, w)

@@ -41,7 +41,7 @@ class Algorithm:
         Returns what running it takes (without what `inner` takes).
     run
         Computes the result from the problem and the canonical operands. If there is an `inner` problem it takes a
-        fourth argument: the function, of a problem and its operands, to compute that with; if it `fuses`, a
+        fourth argument: the function, of a problem and its operands, to compute that with; if it goes `by_platform`, a
         `jaxconv._algorithms._once.Call`.
     uses_fft
         Whether it computes through a Fourier transform, so that its error is relative to the largest values.
@@ -52,8 +52,9 @@ class Algorithm:
         Returns the simpler problem that remains, if the algorithm only rearranges operands and result.
     exchanges
         Whether batch and output channels change places in the inner problem.
-    fuses
-        Whether it is written out as many slices, which XLA fuses with what reads the result.
+    by_platform
+        Whether it computes in another way on CPU, as those that are written out as many slices: XLA would fuse these
+        with what reads the result.
     gathers
         Returns those of `AXES` for which XLA, where it shards operands over devices by itself, moves data between the
         devices before it computes, without what `inner` adds.
@@ -68,7 +69,7 @@ class Algorithm:
     local: bool = True
     inner: Callable[[Problem], Problem] | None = None
     exchanges: bool = False
-    fuses: bool = False
+    by_platform: bool = False
     gathers: Callable[[Problem], Collection[str]] = _nothing
 
 
@@ -91,7 +92,7 @@ def register(algorithm: Algorithm) -> None:
 register(Algorithm("xla", "XLA's own convolution", xla.supports, xla.cost, xla.run))
 register(
     Algorithm(
-        "shift", "sum of shifted slices", shift.supports, shift.cost, shift.run, fuses=True, gathers=shift.gathers
+        "shift", "sum of shifted slices", shift.supports, shift.cost, shift.run, by_platform=True, gathers=shift.gathers
     )
 )
 register(
@@ -101,7 +102,7 @@ register(
         matmul.supports,
         matmul.cost,
         matmul.run,
-        fuses=True,
+        by_platform=True,
         gathers=matmul.gathers,
     )
 )
@@ -176,6 +177,7 @@ register(
         fft.supports,
         fft.cost,
         fft.run,
+        by_platform=True,
         uses_fft=True,
         local=False,
         gathers=_of_fft,

@@ -14,7 +14,8 @@ none.
 
 Cost: ``5/2 N log2 N`` operations for a real transform of N points (5 N log2 N, complex), for each input, kernel and
 output channel, and one complex product for each pair of channels and frequency. XLA on CPU transforms neighbouring rows
-together, and a single one up to seven times more slowly.
+together, and a single one up to seven times more slowly: one or two long ones are transformed in two steps
+(`jaxconv._algorithms._long_rows`).
 
 Error: relative to the norm, not elementwise, ``||error|| <= O(eps log2 N) ||x|| ||w||`` (Schatzman, *Accuracy of the
 discrete Fourier transform and the fast Fourier transform*, SIAM J. Sci. Comput. 17, 1996). One NaN or infinity spreads
@@ -24,12 +25,14 @@ over the whole result.
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax
 from jax import lax
 from jax import numpy as jnp
 
+from jaxconv._algorithms import _long_rows
+from jaxconv._algorithms._once import Call
 from jaxconv._cost import Cost, fft_error, fresh
 from jaxconv._dtypes import accumulation_dtype, is_complex, is_inexact
 from jaxconv._spec import Problem, dilated
@@ -91,7 +94,30 @@ def _transform_lengths(problem: Problem) -> dict[int, int]:
         first = support - 1 - spec.padding[axis][0]
         last = first + (length - 1) * spec.strides[axis]
         lengths[axis] = _axis_length(dilated(size, spec.lhs_dilation[axis]), support, first, last)
+    if _in_two_steps(problem, lengths):
+        ((axis, length),) = lengths.items()
+        columns = _long_rows.columns(length)
+        lengths[axis] = next_fast_length(-(-length // columns)) * columns
     return lengths
+
+
+def _in_two_steps(problem: Problem, lengths: dict[int, int]) -> bool:
+    """Whether to transform in two steps: a single axis, of real data."""
+    if len(lengths) != 1 or is_complex(problem.spec.out_dtype):
+        return False
+    return max(lengths.values()) >= _long_rows.LONG and max(_counts(problem, lengths)) <= _long_rows.FEW
+
+
+def _counts(problem: Problem, lengths: Collection[int]) -> tuple[int, int, int]:
+    """Return how many inputs, kernels and outputs are transformed along the axes given."""
+    inputs = problem.groups * problem.batch * problem.in_channels
+    kernels = problem.groups * problem.out_channels * problem.in_channels
+    outputs = problem.groups * problem.batch * problem.out_channels
+    for axis in set(range(problem.spec.ndim)) - set(lengths):
+        inputs *= problem.input_shape[axis]
+        kernels *= problem.kernel_shape[axis]
+        outputs *= max(problem.input_shape[axis], problem.kernel_shape[axis])
+    return inputs, kernels, outputs
 
 
 def cost_of(
@@ -139,28 +165,28 @@ def cost(problem: Problem) -> Cost:
     lengths = _transform_lengths(problem)
     points, complex_data = math.prod(lengths.values()), is_complex(problem.spec.out_dtype)
     bins = points if complex_data else points // 2 + 1
-    inputs = problem.groups * problem.batch * problem.in_channels
-    kernels = problem.groups * problem.out_channels * problem.in_channels
-    outputs = problem.groups * problem.batch * problem.out_channels
-    for axis in set(range(problem.spec.ndim)) - set(lengths):
-        inputs *= problem.input_shape[axis]
-        kernels *= problem.kernel_shape[axis]
-        outputs *= max(problem.input_shape[axis], problem.kernel_shape[axis])
+    counts = _counts(problem, lengths)
     real_products = 4 if lengths or complex_data else 1
-    multiply_adds = real_products * outputs * problem.in_channels * bins
-    return cost_of(problem, (inputs, kernels, outputs), tuple(lengths.values()), multiply_adds)
+    multiply_adds = real_products * counts[2] * problem.in_channels * bins
+    sizes = tuple(lengths.values())
+    if _in_two_steps(problem, lengths):
+        columns = _long_rows.columns(points)
+        sizes = (points // columns, columns)
+    return cost_of(problem, counts, sizes, multiply_adds)
 
 
-def _transform(array: jax.Array, lengths: dict[int, int], complex_data: bool) -> jax.Array:
+def _transform(array: jax.Array, lengths: dict[int, int], complex_data: bool, two_steps: bool) -> jax.Array:
     """Transform the spatial axes of array[g, ., ., *S] to the given lengths, the last of them by a real transform."""
     if array.shape[1] == 1 < array.shape[2]:
         # Gradients exchange the two: the transform is the same one only if it is written in the same way.
-        return _transform(array.swapaxes(1, 2), lengths, complex_data).swapaxes(1, 2)
+        return _transform(array.swapaxes(1, 2), lengths, complex_data, two_steps).swapaxes(1, 2)
     config = [(0, 0, 0)] * array.ndim
     for axis, length in lengths.items():
         config[3 + axis] = (0, length - array.shape[3 + axis], 0)
     array = lax.pad(array, jnp.zeros((), array.dtype), config)
     axes = [3 + axis for axis in lengths]
+    if two_steps:
+        return _long_rows.transform(jnp.moveaxis(array, axes[0], -1))
     first = axes[-MAX_AXES:]
     array = jnp.fft.fftn(array, axes=first) if complex_data else jnp.fft.rfftn(array, axes=first)
     for stop in range(len(axes) - MAX_AXES, 0, -MAX_AXES):
@@ -168,8 +194,10 @@ def _transform(array: jax.Array, lengths: dict[int, int], complex_data: bool) ->
     return array
 
 
-def _inverse(array: jax.Array, lengths: dict[int, int], complex_data: bool) -> jax.Array:
+def _inverse(array: jax.Array, lengths: dict[int, int], complex_data: bool, two_steps: bool) -> jax.Array:
     axes = [3 + axis for axis in lengths]
+    if two_steps:
+        return jnp.moveaxis(_long_rows.inverse(array, math.prod(lengths.values())), -1, axes[0])
     for stop in range(len(axes) - MAX_AXES, 0, -MAX_AXES):
         array = jnp.fft.ifftn(array, axes=axes[max(stop - MAX_AXES, 0) : stop])
     last = list(lengths)[-MAX_AXES:]
@@ -225,7 +253,7 @@ def _dilate(array: jax.Array, dilations: tuple[int, ...]) -> jax.Array:
     return lax.pad(array, jnp.zeros((), array.dtype), [(0, 0, 0)] * 3 + [(0, 0, d - 1) for d in dilations])
 
 
-def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     """Convolve canonical operands."""
     spec = problem.spec
     dtype = accumulation_dtype(spec.out_dtype)
@@ -237,11 +265,11 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     if spec.convention == "correlation":
         w = lax.rev(w, tuple(axis for axis in range(3, 3 + spec.ndim) if axis not in conjugated))
     if lengths:
-        kernel_spectrum = _transform(w, lengths, complex_data)
+        options = lengths, complex_data, once.platform == "cpu" and _in_two_steps(problem, lengths)
+        kernel_spectrum = _transform(w, *options)
         if conjugated:
             kernel_spectrum = jnp.conj(kernel_spectrum)
-        spectrum = contract(_transform(x, lengths, complex_data), kernel_spectrum)
-        z = _inverse(spectrum, lengths, complex_data)
+        z = _inverse(contract(_transform(x, *options), kernel_spectrum), *options)
         z = jnp.roll(z, [w.shape[axis] - 1 for axis in conjugated], conjugated)
     else:
         z = contract(x, w)

@@ -18,13 +18,12 @@ Oppenheim and Schafer, *Discrete-Time Signal Processing*, 3rd ed., 2010, section
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 
 import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._algorithms import _one_axis, fft
+from jaxconv._algorithms import _long_rows, _one_axis, fft
 from jaxconv._cost import Cost
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem
@@ -79,17 +78,6 @@ def cost(problem: Problem) -> Cost:
     return dataclasses.replace(cost, terms={**cost.terms, **_one_axis.moves(problem)})
 
 
-def _rows(transform: Callable[[jax.Array], jax.Array], array: jax.Array) -> jax.Array:
-    """Transform the last axis of array[g, n, ...] as that of a matrix.
-
-    XLA on CPU refuses an FFT whose operand it has laid out otherwise than row by row, as it does with a sharded array
-    of this rank. The batch comes first among the rows, so that they stay sharded as it is.
-    """
-    array = array.swapaxes(0, 1)
-    rows = transform(array.reshape(-1, array.shape[-1]))
-    return rows.reshape(*array.shape[:-1], rows.shape[-1]).swapaxes(0, 1)
-
-
 def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve canonical operands."""
     dtype = accumulation_dtype(problem.spec.out_dtype)
@@ -108,10 +96,10 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     x = x.reshape(*x.shape[:3], stretches + 1, good)
     x = lax.concatenate([x[..., :-1, :], x[..., 1:, : taps - 1]], 4)
     if is_complex(dtype):
-        spectrum = fft.contract(_rows(jnp.fft.fft, x), jnp.fft.fft(w, n=length)[..., None, :])
-        y = _rows(jnp.fft.ifft, spectrum)
+        spectrum = fft.contract(_long_rows.by_rows(jnp.fft.fft, x), jnp.fft.fft(w, n=length)[..., None, :])
+        y = _long_rows.by_rows(jnp.fft.ifft, spectrum)
     else:
-        spectrum = fft.contract(_rows(jnp.fft.rfft, x), jnp.fft.rfft(w, n=length)[..., None, :])
-        y = _rows(functools.partial(jnp.fft.irfft, n=length), spectrum)
+        spectrum = fft.contract(_long_rows.by_rows(jnp.fft.rfft, x), jnp.fft.rfft(w, n=length)[..., None, :])
+        y = _long_rows.by_rows(functools.partial(jnp.fft.irfft, n=length), spectrum)
     y = y[..., taps - 1 :].reshape(*y.shape[:3], stretches * good)[..., : full : flat.spec.strides[0]]
     return _one_axis.restore(problem, y).astype(problem.spec.out_dtype)
