@@ -312,7 +312,8 @@ def simplify(problem: Problem) -> tuple[Problem, Parts]:
     """Rewrite a problem in its simplest equivalent form, with no negative padding and nothing that is never read.
 
     - Negative padding becomes a crop of the input (XLA on CPU reads outside the array for some negative paddings).
-    - Input that no output reads is cropped, and taps that only ever meet padding are.
+    - Taps that only ever meet padding are cropped, and so is input that no output reads, except what a stride leaves
+      over at the end of an axis.
     - Strides and dilations that have no effect (one output, one tap, one sample) become 1. Where those that remain have
       a common factor, only every so many samples are read: the input is sliced, and both are divided by it.
 
@@ -401,7 +402,10 @@ def _simplify_axis(
         start, low = min(start + skipped, stop), (low + skipped) // step
         stride, rhs_dilation, read = max(stride // step, 1), max(rhs_dilation // step, 1), (read - 1) // step + 1
     else:
-        step = 1
+        step, end = 1, low + dilated(size, lhs_dilation)
+        if 0 == start < stop and read < end < read + stride:
+            # A crop would copy the rest: what is left behind the last output stays where it is.
+            stop, read = size, end
     size = -(-(stop - start) // step)
     lhs_dilation = 1 if size <= 1 else lhs_dilation
     return _Axis(

@@ -335,3 +335,13 @@ def test_samples_between_strides_are_skipped():
     simple, parts = simplified(12, 2, strides=(4,), rhs_dilation=(2,), padding=((1, 1),))
     assert (simple.spec.strides, simple.spec.rhs_dilation, simple.spec.padding) == ((2,), (1,), ((1, 0),))
     assert parts.x == (slice(1, 10, 2),)
+
+
+def test_what_a_stride_leaves_over_is_not_cropped():
+    """Two samples behind the last window, of a stride of 3, stay; three that padding takes away do not."""
+    simple, parts = simplified(13, 2, strides=(3,))
+    assert (simple.output_shape, simple.spec.padding, parts.x) == ((4,), ((0, 0),), (slice(0, 13, 1),))
+    simple, parts = simplified(13, 2, strides=(3,), padding=((1, 2),))
+    assert (simple.output_shape, simple.spec.padding, parts.x) == ((5,), ((1, 0),), (slice(0, 13, 1),))
+    simple, parts = simplified(13, 2, strides=(3,), padding=((0, -3),))
+    assert (simple.output_shape, simple.spec.padding, parts.x) == ((3,), ((0, 0),), (slice(0, 8, 1),))
