@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 
 from jaxconv._algorithms import _windows
@@ -20,6 +21,10 @@ ITEM = 2**20
 # Columns of groups are joined as they come if they are a multiple of EVEN_COLUMNS, or have fewer than JOINED elements.
 EVEN_COLUMNS = 8
 JOINED = 1 << 12
+# XLA on CPU has two ways to multiply matrices of floats. That of products is the faster one for at most FEW columns and
+# rows of at least LONG; for others that of convolutions of a single tap is, up to four times.
+FEW = 8
+LONG = 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +39,8 @@ class Work:
         Multiply-adds of the products.
     chunks
         Products of each group.
-    padded, windows, products, uneven
-        Elements that padding copies, that are gathered, that the products have, and rows of a length that XLA on CPU is
-        slow for.
+    padded, windows, products
+        Elements that padding copies, that are gathered, and that the products have.
     narrow
         Columns of the narrower factor.
     scratch
@@ -51,7 +55,6 @@ class Work:
     padded: int
     windows: int
     products: int
-    uneven: int
     narrow: int
     scratch: int
     moved: Sequence[tuple[float, float]]
@@ -79,7 +82,6 @@ class Work:
                 f"{form} results": self.products,
                 f"{form} multiply_adds": self.multiply_adds,
                 f"{form} idle": idle(self.multiply_adds, self.narrow),
-                f"{form} uneven": self.uneven,
             },
         )
 
@@ -172,3 +174,14 @@ def product(
     batched = ((0,), (0,)) if problem.groups > 1 else ((), ())
     contracted = (tuple(contracted_a), tuple(contracted_b))
     return lax.dot_general(a, b, (contracted, batched), precision=problem.spec.precision)
+
+
+def product_of_rows(problem: Problem, rows: jax.Array, w: jax.Array, platform: str) -> jax.Array:
+    """Multiply rows[g, m, k] by w[g, k, o], in whichever way is faster."""
+    length, columns = w.shape[-2:]
+    by_convolution = platform == "cpu" and problem.groups == 1 and rows.dtype == np.float32
+    if not by_convolution or (columns <= FEW and length >= LONG):
+        return product(problem, rows, w, (w.ndim - 1,), (w.ndim - 2,))
+    rows, w, names = lax.expand_dims(rows, (1,)), lax.expand_dims(w, (0,)), ("NWC", "WIO", "NWC")
+    y = lax.conv_general_dilated(rows, w, (1,), "VALID", dimension_numbers=names, precision=problem.spec.precision)
+    return lax.squeeze(y, (1,))

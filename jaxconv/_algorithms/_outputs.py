@@ -29,11 +29,10 @@ MAX_OUTPUTS = 64
 # Windows of more than WHOLE bytes are gathered in chunks of at most CHUNK.
 WHOLE = 8 * 2**20
 CHUNK = 2 * 2**20
-# Sums over positions, of FLAT multiply-adds or more, are products of matrices if one has at most NARROW columns and the
-# other at most SIMILAR times as many: with more of them XLA on CPU is up to nine times slower.
-FLAT = 2**18
-NARROW = 48
-SIMILAR = 3
+# Where the outputs have at most NARROW columns, or the windows WIDER times as many, XLA on CPU multiplies up to six
+# times faster if the outputs lead.
+NARROW = 32
+WIDER = 4
 
 
 def applies(problem: Problem) -> bool:
@@ -102,7 +101,6 @@ def work(problem: Problem) -> _matrices.Work:
         padded=padded,
         windows=windows,
         products=results,
-        uneven=0,
         narrow=problem.out_channels,
         scratch=(padded + windows) // chunks + 2 * results,
         moved=(
@@ -121,16 +119,15 @@ def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     layout = _matrices.layout(problem, *((0, 1, 2, *space) if channels_first else (0, 2, *space, 1)))
     where, items = layout.order.index(2), layout.order.index(1)
     chunk = _chunk(problem)
-    # [g, o, (c, *K)] [g, (*M, n), (c, *K)] -> [g, o, (*M, n)], or with what is summed in front. XLA on CPU multiplies
-    # several times faster if the wider factor leads there, and the narrower one here, unless it is given matrices:
-    # those it multiplies as they are, which is faster if one is narrow, and does not transpose one of them first.
-    wide = problem.outputs * problem.batch
-    fewer, more = sorted((wide, problem.out_channels))
-    flat = not groups and not channels_first and problem.multiply_adds >= FLAT
-    flat = flat and fewer <= NARROW and more <= SIMILAR * fewer
-    # The columns lead those, unless they are much narrower: so a channels-last caller holds the gradient of a kernel.
-    columns_lead = 2 * wide >= problem.out_channels if flat else (wide > problem.out_channels) == channels_first
-    product_shape = (*groups, *((wide, problem.out_channels) if columns_lead else (problem.out_channels, wide)))
+    # [g, o, (c, *K)] [g, (*M, n), (c, *K)] -> [g, o, (*M, n)], or with the columns in front. XLA on CPU multiplies two
+    # matrices as they are, where it would transpose one of several axes first; of much wider ones that is faster.
+    wide, outputs = problem.outputs * problem.batch, problem.out_channels
+    if groups or channels_first:
+        flat, columns_lead = False, (wide > outputs) == channels_first
+    else:
+        columns_lead = outputs > min(NARROW, wide) and wide < WIDER * outputs
+        flat = columns_lead or outputs <= NARROW
+    product_shape = (*groups, *((wide, outputs) if columns_lead else (outputs, wide)))
     offsets = [[m * s for m in range(size)] for size, s in zip(problem.output_shape, spec.strides, strict=True)]
     runs = _runs(problem)
     if runs:

@@ -145,10 +145,9 @@ def side_by_side(
     starts: Any,
     shape: Sequence[int],
     steps: Sequence[int],
-    zeros: int = 0,
     widths: Sequence[int] = (),
 ) -> jax.Array:
-    """Gather along an axis the windows that begin at all combinations of positions, with some zeros after the last.
+    """Gather along an axis the windows that begin at all combinations of positions.
 
     Of those that begin at each position along the last spatial axis the first so many samples, if ``widths`` are given.
     """
@@ -156,8 +155,6 @@ def side_by_side(
     if widths:
         pairs = zip(windows, itertools.cycle(widths), strict=False)
         windows = [each if each.shape[axis] == n else lax.slice_in_dim(each, 0, n, axis=axis) for each, n in pairs]
-    if zeros:
-        windows.append(jnp.zeros((*windows[0].shape[:axis], zeros, *windows[0].shape[axis + 1 :]), x.dtype))
     return lax.concatenate(windows, axis) if len(windows) > 1 else windows[0]
 
 

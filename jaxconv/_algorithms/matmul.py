@@ -40,7 +40,6 @@ import math
 from typing import Any
 
 import jax
-import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
@@ -57,11 +56,8 @@ WHOLE = 12 * 2**20
 CHUNK = 8 * 2**20
 # As many multiply-adds take the time of moving one element.
 RATE = 24
-# XLA on CPU multiplies rows of floats, of more than two, up to four times faster if their length is a multiple of EVEN.
-# That is worth a copy of up to LONG, and some zeros more in windows of up to LONG_WINDOW, which are copied anyway.
-EVEN = 4
-LONG = 8
-LONG_WINDOW = 24
+# For at least ROWS rows a kernel that is held the other way round is transposed.
+ROWS = 256
 
 
 def _split(problem: Problem) -> int | None:
@@ -151,18 +147,6 @@ def _in_blocks(problem: Problem, leading: int) -> Problem:
     return _windows.in_blocks(problem, problem.spec.strides[-1], problem.output_shape[-1] - 1 + len(runs))
 
 
-def _gap(problem: Problem, leading: int) -> int:
-    """Return how many zeros to append to the windows at each position."""
-    _, windows = _counts(problem, leading)
-    length, most = problem.in_channels * windows, LONG_WINDOW if windows > 1 else LONG
-    is_single = accumulation_dtype(problem.spec.out_dtype) == np.float32
-    return (
-        -length % EVEN
-        if is_single and 2 < length <= most and not _matrices.channels_first(problem, problem.batch)
-        else 0
-    )
-
-
 def _chunk(problem: Problem, leading: int) -> int:
     """Return for how many items of the batch to form windows and products at a time."""
     if _matrices.channels_first(problem, problem.batch):
@@ -193,10 +177,10 @@ def cost(problem: Problem) -> Cost:
     x_order, _, y_order = _windows.stored_orders(problem)
     wanted = x_order if _matrices.channels_first(problem, problem.batch) else (0, 1, *spatial, 2)
     leading = _split(problem) or 0
-    (terms, count), gap = _counts(problem, leading), _gap(problem, leading)
+    terms, count = _counts(problem, leading)
     length = problem.in_channels * count
     items = problem.groups * problem.batch * _positions(problem, leading)
-    windows = items * (length + gap if count > 1 or gap else 0)
+    windows = items * length * (count > 1)
     products = items * problem.out_channels * terms
     padded, chunks = _padded(problem, leading), -(-problem.batch // _chunk(problem, leading))
     return _matrices.Work(
@@ -206,7 +190,6 @@ def cost(problem: Problem) -> Cost:
         padded=padded,
         windows=windows,
         products=products,
-        uneven=items * (length > LONG and not gap and length % EVEN > 0),
         narrow=problem.out_channels * terms,
         scratch=(padded + windows + (products if terms > 1 else 0)) // chunks,
         moved=(
@@ -227,12 +210,13 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     shape = tuple(problem.y_shape[axis] for axis in layout.order)
     if joined:
         shape = (problem.batch, *problem.output_shape, problem.groups * problem.out_channels)
-    chunk, gap = _chunk(problem, leading), _gap(problem, leading)
+    chunk = _chunk(problem, leading)
     runs = _runs(problem, leading)
     offsets = [[k * d for k in range(taps)] for taps, d in zip(problem.kernel_shape, spec.rhs_dilation, strict=True)]
     if runs:
         offsets[-1] = list(range(len(runs)))
-    outputs_lead = spec.kernel_exchanged and windows == 1 and not (groups or gap or channels_first)
+    rows = problem.batch * _positions(problem, leading)
+    outputs_lead = spec.kernel_exchanged and windows == 1 and rows < ROWS and not (groups or channels_first)
     late = range(leading) if _pads_products(problem, leading) else range(0)
     pad = functools.partial(_windows.pad, _in_blocks(problem, leading), layout=layout, axes=range(len(late), ndim))
 
@@ -241,13 +225,16 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         steps = (1,) * leading + spec.strides[leading:]
         if runs:
             x, steps = _windows.blocks_of(x, spec.strides[-1]), (*steps[:-1], 1)
-        columns = _windows.side_by_side(x, layout, channels, [[0]] * leading + list(starts), extents, steps, gap, runs)
+        columns = _windows.side_by_side(x, layout, channels, [[0]] * leading + list(starts), extents, steps, runs)
         if channels_first:  # of a single item
             matrix = columns.reshape(*groups, columns.shape[channels], -1)
             product = _matrices.product(problem, w, matrix, (w.ndim - 2,), (w.ndim - 2,))
             return product.reshape(*groups, 1, -1, *extents)
         matrix = columns.reshape(*groups, -1, columns.shape[channels])
-        product = _matrices.product(problem, matrix, w, (w.ndim - 1,), (w.ndim - 1 if outputs_lead else w.ndim - 2,))
+        if outputs_lead:
+            product = _matrices.product(problem, matrix, w, (1,), (1,))
+        else:
+            product = _matrices.product_of_rows(problem, matrix, w, once.platform)
         return product.reshape(*columns.shape[:-1], product.shape[-1])
 
     def add(product: jax.Array) -> jax.Array:
@@ -284,7 +271,6 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         w = w.transpose(0, *rest, *first, 1, 2).reshape(-1, problem.in_channels)
     else:
         w = w.transpose(0, *rest, 2, *first, 1).reshape(*groups, windows * problem.in_channels, -1)
-        w = lax.pad(w, jnp.zeros((), w.dtype), [(0, 0, 0) for _ in groups] + [(0, gap, 0), (0, 0, 0)]) if gap else w
     x = layout.arrange(x)
     x = pad(x) if chunk == problem.batch else x
     y = _matrices.without_units(once, compute, shape, offsets[leading:], x, w)
