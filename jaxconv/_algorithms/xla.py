@@ -105,6 +105,15 @@ def cost(problem: Problem) -> Cost:
             f"{kind} pixels at edges": pixels * _edge_share(problem),
             f"{kind} products": products,
         }
+    elif _is_product(problem) and not by_library:
+        terms = {
+            "looped convolutions" if looped else "convolutions": problem.groups,
+            "joined": math.prod(problem.y_shape) * (problem.groups > 1),
+            "pointwise outputs": outputs,
+            "pointwise results": math.prod(problem.y_shape),
+            "pointwise products": products,
+            "pointwise idle": idle(products, problem.out_channels),
+        }
     else:
         if problem.spec.ndim > 3 or (problem.spec.ndim == 3 and max(problem.spec.rhs_dilation) > 1):
             kind = "other"
@@ -147,6 +156,12 @@ def cost(problem: Problem) -> Cost:
         error=direct_error(problem),
         terms={"call": 1, "fresh": fresh(scratch, itemsize * math.prod(problem.y_shape)), **moved, **terms},
     )
+
+
+def _is_product(problem: Problem) -> bool:
+    """Whether XLA makes it a product of matrices."""
+    steps = (*problem.spec.strides, *problem.spec.lhs_dilation)
+    return problem.taps == 1 and not any(map(any, problem.spec.padding)) and all(step == 1 for step in steps)
 
 
 def _exceeds_input(problem: Problem) -> bool:
