@@ -57,6 +57,30 @@ def test_long_sums_are_cut_where_xla_can_divide_them(length):
     assert str(length) not in shapes or length % 64 == 0
 
 
+# So many terms that they are computed in rounds, with and without rows that are left over.
+ROUNDS = (
+    Case("image", (11, 30), (9, 10), padding=((3, 4), (0, 2)), n=2),
+    Case("image-joined", (12, 20), (11, 8), padding=((5, 5), (4, 3))),
+    Case("volume", (5, 6, 7), (4, 4, 6), padding=2),
+    Case("strided-dilated", (31, 40), (8, 11), (2, 3), 4, rhs_dilation=(2, 1)),
+    Case("dilated-input", (9, 8), (9, 9), padding=4, lhs_dilation=(2, 1), o=2),
+    Case("channels", (9, 10), (3, 3), padding=1, n=2, c=12, o=3),
+    Case("depthwise", (14, 13), (9, 9), padding=4, n=2, g=3),
+    Case("signal", (700,), (97,), padding=((96, 40),)),
+)
+
+
+@pytest.mark.parametrize("convention", ["convolution", "correlation"])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "int32"])
+@pytest.mark.parametrize("case", ROUNDS, ids=str)
+def test_many_taps_are_summed_in_rounds(case, dtype, convention):
+    x, w = operands(case, dtype)
+    function = jax.jit(functools.partial(conv, **case.options, convention=convention, method="shift"))
+    check("value", function(x, w), x, w, case, convention, dtype, fft=False)
+    written = function.lower(x, w).as_text().count("stablehlo.multiply")
+    assert 0 < written < math.prod(case.taps) * case.c
+
+
 # Long enough to be divided among cores; the ends of the input are padded apart.
 LONG = (
     Case("full", (9000,), (8,), padding=7),

@@ -9,7 +9,8 @@ window for each output, several of them in each pass over the operands (see `jax
 channels to contract these are matrix products: see `jaxconv._algorithms.matmul`.
 
 Cost: every multiply-add of the definition but none of im2col's traffic. The terms are unrolled in the program, so that
-their number is bounded: the time to compile grows with it.
+their number is bounded: the time to compile grows with it. Those of many taps are
+unrolled for some rows of the kernel, over which a loop runs (see `jaxconv._algorithms._rows`).
 
 Error: that of a sum of N products, ``|error| <= (N + 1) eps (|w| * |x|)`` elementwise (Higham, *Accuracy and Stability
 of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float32; integers wrap modulo their range.
@@ -24,15 +25,13 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._algorithms import _reductions, _stretches, _windows, exchange
+from jaxconv._algorithms import _reductions, _rows, _stretches, _windows, exchange
 from jaxconv._algorithms._once import DIVIDED, Call
 from jaxconv._cost import Cost, direct_error, fresh
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, dilated
 
 MAX_TERMS = 256
-# Sums of more terms than FEW over several channels compile slowly, and are better matrix products.
-FEW = 96
 # With so many terms to a sum, an innermost axis that is shorter than LANES is worth two transpositions.
 MANY_TERMS = 32
 LANES = 8
@@ -86,14 +85,15 @@ def cost(problem: Problem) -> Cost:
     outputs, inputs = math.prod(problem.y_shape), math.prod(problem.x_shape)
     padded = _windows.padded_size(problem)
     terms: dict[str, float]
+    again = rounds = 0
     sums = problem.multiply_adds
     if _over_outputs(problem):
         windows = problem.batch * problem.out_channels * problem.outputs
         innermost = problem.w_shape[_innermost(_order(problem), problem.w_shape)]
         terms = {"windows": windows, "window sums": sums}
-        _, rounds = _rounds(problem) or (0, 1)
-        copied = padded * (rounds if rounds > 1 else 0)
-        partial = sums // (rounds * _reductions.BLOCKS[-1])
+        _, looped = _rounds(problem) or (0, 1)
+        copied = padded * (looped if looped > 1 else 0)
+        partial = sums // (looped * _reductions.BLOCKS[-1])
     else:
         innermost = problem.y_shape[_innermost(_order_of_sums(problem), problem.y_shape)]
         row = _joined(problem)
@@ -103,7 +103,6 @@ def cost(problem: Problem) -> Cost:
         terms = {"sums" if problem.out_channels == 1 else "outer sums": sums}
         # Sums over many channels spill registers, and strides scatter what neighbours read.
         terms["deep sums"] = sums * min(problem.in_channels / MANY_TERMS, 1.0)
-        terms["unrolled"] = _terms(problem) * (_terms(problem) > FEW and problem.in_channels > 1)
         terms["strided sums"] = sums * any(stride > 1 for stride in problem.spec.strides)
         order, wanted = _order(problem), _order_of_sums(problem)
         channels_first = (2, *(axis for axis in wanted if axis != 2))
@@ -111,8 +110,12 @@ def cost(problem: Problem) -> Cost:
             _windows.moves(problem.x_shape, order, channels_first),
             _windows.moves(problem.y_shape, wanted, _windows.stored_orders(problem)[2]),
         )
-        joined = _stretches.inside(problem) is not None and sums >= DIVIDED
+        division = _division(problem)
+        joined = division is None and _stretches.inside(problem) is not None and sums >= DIVIDED
         copied, partial = outputs if row or joined else 0, 0
+        # Each round copies what it reads, and adds to the result.
+        if division:
+            again, rounds = max(padded, inputs) + outputs, division.rounds
         padded = 0 if joined else max(padded, inputs) if _wider(problem) else padded
     # What is put between samples is decided sample by sample.
     terms["dilated"] = padded * any(step > 1 for step in problem.spec.lhs_dilation)
@@ -122,8 +125,8 @@ def cost(problem: Problem) -> Cost:
     # measured by the run that leaves as much as the average one.
     lanes = _lanes(problem)
     terms["runs"] = sums / innermost * (1 + innermost % lanes) / ((1 + lanes) / 2)
-    bytes_moved = itemsize * (inputs + 2 * (padded + copied) + outputs)
-    scratch = itemsize * (padded + copied + partial)
+    bytes_moved = itemsize * (inputs + 2 * (padded + copied + rounds * again) + outputs)
+    scratch = itemsize * (padded + copied + again + partial)
     return Cost(
         multiply_adds=problem.multiply_adds,
         transform_flops=0,
@@ -182,6 +185,16 @@ def _joined(problem: Problem) -> int:
     return row if _terms(problem) * (alone - row / lanes) > DROPPING * alone else 0
 
 
+def _division(problem: Problem) -> _rows.Division | None:
+    """Return how to sum over taps in rounds; None if there are few, or if what is copied would be mapped afresh."""
+    size = _windows.padded_size(problem) + max(_windows.padded_size(problem), math.prod(problem.x_shape))
+    if fresh(size * accumulation_dtype(problem.spec.out_dtype).itemsize):
+        return None
+    # Sums that run on from row to row need whole rows.
+    inner = _order_of_sums(problem)[-1] if _joined(problem) else 0
+    return _rows.divide(problem, [axis for axis in range(problem.spec.ndim) if 3 + axis != inner])
+
+
 def _wider(problem: Problem) -> int:
     """Return by how many elements to lengthen the rows of the padded input, so that those that taps read lie apart."""
     outer, inner = ([-1, -1, *_order_of_sums(problem)])[-2:]
@@ -194,7 +207,8 @@ def _wider(problem: Problem) -> int:
 
 
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
-    if _stretches.inside(problem) and once.divides(problem.outputs, _terms(problem)):
+    division = _division(problem) if once.platform == "cpu" else None
+    if division is None and _stretches.inside(problem) and once.divides(problem.outputs, _terms(problem)):
         return _stretches.sum_over_taps(problem, x, w, once)
     order, shape = _order_of_sums(problem), problem.y_shape
     of_channel = _windows.Layout(tuple(axis for axis in order if axis != 2))
@@ -204,9 +218,6 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     sums = [shape[axis] for axis in axes]
     of_windows = [number for number, axis in enumerate(axes) if axis != 2]
     of_weights = [number for number, axis in enumerate(axes) if axis in (0, 2)]
-    taps = list(_windows.positions(problem.kernel_shape))
-    if problem.spec.convention == "convolution":
-        taps.reverse()
     row = _joined(problem)
     dropped = row - sums[-1] if row else 0
     if row:
@@ -218,8 +229,9 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
             return _run_of_tap(problem, channel, order, tap, row)
         return _windows.of_tap(problem, channel, of_channel, tap)
 
-    def part(x: jax.Array, w: jax.Array, first: int, stop: int) -> jax.Array:
+    def part(x: jax.Array, w: jax.Array, *before: jax.Array, first: int, stop: int) -> jax.Array:
         shape = [stop - first, *sums[1:]] if sums else []
+        taps = _rows.taps(problem, division, w.shape[0])
         weights = lax.split(w, (1,) * w.shape[0]) if w.shape[0] > 1 else [w]
         terms = []
         for c in range(problem.in_channels):
@@ -230,20 +242,23 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
                 read = read if read.ndim == len(shape) else lax.broadcast_in_dim(read, shape, of_windows)
                 weight = lax.squeeze(weights[number * problem.in_channels + c], (0,))
                 terms.append(lax.mul(read, lax.broadcast_in_dim(weight, shape, of_weights)))
-        return _stretches.added(terms)
+        total = _stretches.added(terms)
+        return functools.reduce(lax.add, (lax.slice_in_dim(y, first, stop) if sums else y for y in before), total)
 
     whole = sums[0] if sums else 1
     cuts = once.cuts(whole, _terms(problem)) if len(sums) == 1 and not of_weights else (0, whole)
 
-    def compute(x: jax.Array, w: jax.Array) -> jax.Array:
+    def compute(*operands: jax.Array) -> jax.Array:
         if len(cuts) == 2:
-            return part(x, w, 0, whole)
+            return part(*operands, first=0, stop=whole)
         return lax.concatenate(
-            [once.apart(functools.partial(part, first=a, stop=b), x, w) for a, b in itertools.pairwise(cuts)], 0
+            [once.apart(functools.partial(part, first=a, stop=b), *operands) for a, b in itertools.pairwise(cuts)], 0
         )
 
     # The taps first, so that the weights of neighbouring outputs are neighbours in memory.
-    weights = (*range(3, w.ndim), 2, *((0, 1) if order.index(0) < order.index(2) else (1, 0)))
+    rows = 3 + division.axis if division else 3
+    weights = (*sorted(range(3, w.ndim), key=lambda axis: axis != rows), 2)
+    weights = (*weights, *((0, 1) if order.index(0) < order.index(2) else (1, 0)))
     x, w = lax.transpose(x, layout.order), lax.transpose(w, weights)
     # Without axes of length 1, which XLA on CPU would copy on the way into a call.
     w = lax.reshape(w, (problem.taps * problem.in_channels, *(sums[number] for number in of_weights)))
@@ -254,7 +269,11 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     if wider := _wider(problem):
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * (x.ndim - 1) + [(0, wider, 0)])
     # Parts are joined apart, even those of short sums: in a loop with anything else that is 50 times slower.
-    y = once(_terms(problem), compute, x, w) if len(cuts) == 2 else once.apart(compute, x, w)
+    if division:
+        some = functools.partial(once.apart, compute)
+        y = _rows.total(problem, x, w, division, layout.spatial[division.axis], sums, some)
+    else:
+        y = once(_terms(problem), compute, x, w) if len(cuts) == 2 else once.apart(compute, x, w)
     if row:
         y = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0)] * (y.ndim - 1) + [(0, dropped, 0)])
         y = lax.slice_in_dim(y.reshape(*y.shape[:-1], -1, row), 0, row - dropped, axis=-1)
