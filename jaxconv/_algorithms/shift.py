@@ -9,8 +9,8 @@ window for each output, several of them in each pass over the operands (see `jax
 channels to contract these are matrix products: see `jaxconv._algorithms.matmul`.
 
 Cost: every multiply-add of the definition but none of im2col's traffic. The terms are unrolled in the program, so that
-their number is bounded: the time to compile grows with it. Those of many taps are
-unrolled for some rows of the kernel, over which a loop runs (see `jaxconv._algorithms._rows`).
+their number is bounded: the time to compile grows with it. Those of many taps are unrolled for a few rows of the kernel
+at a time, in the rounds of a loop (see `jaxconv._algorithms._rows`).
 
 Error: that of a sum of N products, ``|error| <= (N + 1) eps (|w| * |x|)`` elementwise (Higham, *Accuracy and Stability
 of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float32; integers wrap modulo their range.
