@@ -309,7 +309,7 @@ class Parts:
 
 
 def simplify(problem: Problem) -> tuple[Problem, Parts]:
-    """Rewrite a problem in its simplest equivalent form, with no negative padding and nothing that is never read.
+    """Rewrite a problem in its simplest equivalent form, without negative padding and with little that is never read.
 
     - Negative padding becomes a crop of the input (XLA on CPU reads outside the array for some negative paddings).
     - Taps that only ever meet padding are cropped, and so is input that no output reads, except what a stride leaves
