@@ -145,3 +145,13 @@ def test_products_of_rows(length, columns, dtype):
         primitives = {str(equation.primitive) for equation in jax.make_jaxpr(product)(*operands_of_dtype).eqns}
     by_convolution = dtype == "float32" and (length, columns) != (40, 5)
     assert ("conv_general_dilated" in primitives, "dot_general" in primitives) == (by_convolution, not by_convolution)
+
+
+@pytest.mark.x32
+def test_half_precision_is_multiplied_as_it_is():
+    """Not converted first: processors multiply it faster; sums are float32 all the same."""
+    case = Case("half", (40,), (3,), padding=1, n=2, c=32, o=9)
+    x, w = operands(case, "bfloat16")
+    text = jax.jit(functools.partial(conv, **case.options, channels_last=True, method="matmul")).lower(x, w).as_text()
+    (product,) = re.findall(r"stablehlo\.dot_general .*: \((.*)\) -> (.*)\n", text)
+    assert [re.sub(r"[^<]*x", "", part) for part in product] == ["tensor<bf16>, tensor<bf16>", "tensor<f32>"]

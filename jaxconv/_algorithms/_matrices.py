@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
+from jax import numpy as jnp
 
 from jaxconv._algorithms import _windows
 from jaxconv._algorithms._once import DIVIDED, Call
@@ -21,8 +22,8 @@ ITEM = 2**20
 # Columns of groups are joined as they come if they are a multiple of EVEN_COLUMNS, or have fewer than JOINED elements.
 EVEN_COLUMNS = 8
 JOINED = 1 << 12
-# XLA on CPU has two ways to multiply matrices of floats. That of products is the faster one for at most FEW columns and
-# rows of at least LONG; for others that of convolutions of a single tap is, up to four times.
+# XLA on CPU has two ways to multiply matrices of floats. That of products is the faster one for at most FEW columns, or
+# in half precision, and rows of at least LONG; for others that of convolutions of a single tap is, up to four times.
 FEW = 8
 LONG = 24
 
@@ -63,6 +64,8 @@ class Work:
         """Return the cost of the products and of the traffic between them."""
         itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
         form = f"grouped {self.form}" if problem.groups > 1 else self.form
+        # Processors that multiply bfloat16 do so at twice the rate.
+        twice = self.form == "taps" and factors(problem) == jnp.bfloat16
         return Cost(
             multiply_adds=self.multiply_adds,
             transform_flops=0,
@@ -80,7 +83,7 @@ class Work:
                 "fresh": fresh(itemsize * self.scratch, itemsize * math.prod(problem.y_shape)),
                 f"{form} windows": self.windows,
                 f"{form} results": self.products,
-                f"{form} multiply_adds": self.multiply_adds,
+                f"{form} multiply_adds": self.multiply_adds / (2 if twice else 1),
                 f"{form} idle": idle(self.multiply_adds, self.narrow),
             },
         )
@@ -167,21 +170,29 @@ def _squeezed(array: jax.Array) -> jax.Array:
     return lax.reshape(array, [size for size in array.shape if size > 1])
 
 
+def factors(problem: Problem) -> np.dtype:
+    """Return the dtype of factors that are multiplied as they are: half precision is, and summed in float32."""
+    halves = (np.dtype(jnp.bfloat16), np.dtype(np.float16))
+    return problem.dtype if problem.dtype in halves else accumulation_dtype(problem.spec.out_dtype)
+
+
 def product(
     problem: Problem, a: jax.Array, b: jax.Array, contracted_a: Sequence[int], contracted_b: Sequence[int]
 ) -> jax.Array:
     """Multiply matrices, those of each group if there are several."""
     batched = ((0,), (0,)) if problem.groups > 1 else ((), ())
-    contracted = (tuple(contracted_a), tuple(contracted_b))
-    return lax.dot_general(a, b, (contracted, batched), precision=problem.spec.precision)
+    contracted, sums = (tuple(contracted_a), tuple(contracted_b)), accumulation_dtype(problem.spec.out_dtype)
+    return lax.dot_general(a, b, (contracted, batched), precision=problem.spec.precision, preferred_element_type=sums)
 
 
 def product_of_rows(problem: Problem, rows: jax.Array, w: jax.Array, platform: str) -> jax.Array:
     """Multiply rows[g, m, k] by w[g, k, o], in whichever way is faster."""
     length, columns = w.shape[-2:]
-    by_convolution = platform == "cpu" and problem.groups == 1 and rows.dtype == np.float32
-    if not by_convolution or (columns <= FEW and length >= LONG):
+    sums = accumulation_dtype(problem.spec.out_dtype)
+    faster = length < LONG or (columns > FEW and rows.dtype == sums)
+    if platform != "cpu" or problem.groups > 1 or sums != np.float32 or not faster:
         return product(problem, rows, w, (w.ndim - 1,), (w.ndim - 2,))
-    rows, w, names = lax.expand_dims(rows, (1,)), lax.expand_dims(w, (0,)), ("NWC", "WIO", "NWC")
+    names = ("NWC", "WIO", "NWC")
+    rows, w = lax.expand_dims(rows.astype(sums), (1,)), lax.expand_dims(w.astype(sums), (0,))
     y = lax.conv_general_dilated(rows, w, (1,), "VALID", dimension_numbers=names, precision=problem.spec.precision)
     return lax.squeeze(y, (1,))

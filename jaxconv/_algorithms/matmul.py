@@ -30,7 +30,8 @@ traffic of windows and of products that are summed later. Windows and terms are 
 their number is bounded.
 
 Error: that of a sum of N products in any order, ``|error| <= (N + 1) eps (|w| * |x|)`` elementwise (Higham, *Accuracy
-and Stability of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float32.
+and Stability of Numerical Algorithms*, 2002, section 3.1). Half precision is summed in float32, and its windows are
+multiplied as they are.
 """
 
 import dataclasses
@@ -250,7 +251,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         return functools.reduce(jnp.add, sums)
 
     def compute(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
-        y = _windows.zeros_like(x, shape)
+        y = _windows.zeros_like(x, shape).astype(accumulation_dtype(spec.out_dtype))
         if chunk == problem.batch:
             part = add(multiply(starts, x, w))
             return _matrices.put_groups(part, y) if joined else part
@@ -283,8 +284,9 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
 def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     """Convolve canonical operands, calling what must not be evaluated repeatedly by `once`."""
     spec = problem.spec
-    accumulator = accumulation_dtype(spec.out_dtype)
-    x, w = x.astype(accumulator), w.astype(accumulator)
+    if _outputs.applies(problem) or not x.dtype == w.dtype == _matrices.factors(problem):
+        accumulator = accumulation_dtype(spec.out_dtype)
+        x, w = x.astype(accumulator), w.astype(accumulator)
     if spec.convention == "convolution":
         w = lax.rev(w, tuple(range(3, 3 + spec.ndim)))
     compute = _outputs.run if _outputs.applies(problem) else _sum_over_taps
