@@ -137,11 +137,10 @@ def cost_of(
         transforms += rows
         transform_flops += flops
         idle += flops * max(TOGETHER // itemsize / rows - 1, 0)
-    # Without a transform XLA fuses padding, products and crop.
-    bytes_moved = (3 if lengths else 1) * itemsize * points * (inputs + kernels + outputs)
+    bytes_moved = 3 * itemsize * points * (inputs + kernels + outputs)
     # The padded input and its spectrum, those of the kernel beside the latter, all spectra, that of the result and it.
     held = max(2 * inputs, inputs + 2 * kernels, inputs + kernels + outputs, 2 * outputs)
-    scratch = itemsize * points * held if lengths else 0
+    scratch = itemsize * points * held
     return Cost(
         multiply_adds=multiply_adds,
         transform_flops=transform_flops,
@@ -166,8 +165,7 @@ def cost(problem: Problem) -> Cost:
     points, complex_data = math.prod(lengths.values()), is_complex(problem.spec.out_dtype)
     bins = points if complex_data else points // 2 + 1
     counts = _counts(problem, lengths)
-    real_products = 4 if lengths or complex_data else 1
-    multiply_adds = real_products * counts[2] * problem.in_channels * bins
+    multiply_adds = 4 * counts[2] * problem.in_channels * bins
     sizes = tuple(lengths.values())
     if _in_two_steps(problem, lengths):
         columns = _long_rows.columns(points)
