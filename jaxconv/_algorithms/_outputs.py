@@ -122,11 +122,10 @@ def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     # [g, o, (c, *K)] [g, (*M, n), (c, *K)] -> [g, o, (*M, n)], or with the columns in front. XLA on CPU multiplies two
     # matrices as they are, where it would transpose one of several axes first; of much wider ones that is faster.
     wide, outputs = problem.outputs * problem.batch, problem.out_channels
-    if groups or channels_first:
-        flat, columns_lead = False, (wide > outputs) == channels_first
-    else:
-        columns_lead = outputs > min(NARROW, wide) and wide < WIDER * outputs
-        flat = columns_lead or outputs <= NARROW
+    columns_lead = outputs > min(NARROW, wide) and wide < WIDER * outputs
+    flat = columns_lead or outputs <= NARROW
+    if channels_first:
+        flat, columns_lead = False, wide > outputs
     product_shape = (*groups, *((wide, outputs) if columns_lead else (outputs, wide)))
     offsets = [[m * s for m in range(size)] for size, s in zip(problem.output_shape, spec.strides, strict=True)]
     runs = _runs(problem)
@@ -146,7 +145,7 @@ def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
         if channels_first:
             w, columns = (array.reshape(*groups, array.shape[items], -1) for array in (w, columns))
         elif flat:
-            w, columns = (array.reshape(-1, array.shape[items]) for array in (w, columns))
+            w, columns = (array.reshape(*groups, -1, array.shape[items]) for array in (w, columns))
         kept = len(groups) if channels_first else w.ndim - 1
         summed = [axis for axis in range(len(groups), w.ndim) if axis != kept]
         return _matrices.product(problem, *((columns, w) if columns_lead else (w, columns)), summed, summed)
