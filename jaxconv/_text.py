@@ -48,6 +48,7 @@ def perhaps(name: str, known: Iterable[str]) -> str:
 def duration(seconds: float) -> str:
     """Return a time with its unit."""
     for unit, name in ((1.0, "s"), (1e-3, "ms")):
-        if seconds >= unit:
+        # From what would be printed as a thousand of the next smaller one.
+        if seconds >= 0.9995 * unit:
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds / 1e-6:.3g} us"

@@ -16,6 +16,7 @@ from jaxconv._algorithms import REGISTRY
 from jaxconv._ops import conv
 from jaxconv._plan import choose, decide
 from jaxconv._spec import ConvSpec, Problem, simplify
+from jaxconv._text import duration
 
 from .cases import CASES, CONVENTIONS, Case
 from .methods import problem
@@ -345,3 +346,12 @@ def test_what_a_stride_leaves_over_is_not_cropped():
     assert (simple.output_shape, simple.spec.padding, parts.x) == ((5,), ((1, 0),), (slice(0, 13, 1),))
     simple, parts = simplified(13, 2, strides=(3,), padding=((0, -3),))
     assert (simple.output_shape, simple.spec.padding, parts.x) == ((3,), ((0, 0),), (slice(0, 8, 1),))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "printed"),
+    [(2.5, "2.5 s"), (0.9996, "1 s"), (0.0123, "12.3 ms"), (999.6e-6, "1 ms"), (999.4e-6, "999 us"), (0.0, "0 us")],
+)
+def test_durations(seconds, printed):
+    """What rounds to a thousand of a unit is one of the next."""
+    assert duration(seconds) == printed
