@@ -402,10 +402,10 @@ def _simplify_axis(
         start, low = min(start + skipped, stop), (low + skipped) // step
         stride, rhs_dilation, read = max(stride // step, 1), max(rhs_dilation // step, 1), (read - 1) // step + 1
     else:
-        step, end = 1, low + dilated(size, lhs_dilation)
-        if 0 == start < stop and read < end < read + stride:
+        step, padded = 1, low + dilated(size, lhs_dilation)
+        if 0 == start < stop and read < padded < read + stride:
             # A crop would copy the rest: what is left behind the last output stays where it is.
-            stop, read = size, end
+            stop, read = size, padded
     size = -(-(stop - start) // step)
     lhs_dilation = 1 if size <= 1 else lhs_dilation
     return _Axis(

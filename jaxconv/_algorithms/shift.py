@@ -187,7 +187,8 @@ def _joined(problem: Problem) -> int:
 
 def _division(problem: Problem) -> _rows.Division | None:
     """Return how to sum over taps in rounds; None if there are few, or if what is copied would be mapped afresh."""
-    size = _windows.padded_size(problem) + max(_windows.padded_size(problem), math.prod(problem.x_shape))
+    padded = _windows.padded_size(problem)
+    size = padded + max(padded, math.prod(problem.x_shape))
     if fresh(size * accumulation_dtype(problem.spec.out_dtype).itemsize):
         return None
     # Sums that run on from row to row need whole rows.

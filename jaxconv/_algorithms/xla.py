@@ -78,6 +78,11 @@ def cost(problem: Problem) -> Cost:
     kind = "library" if by_library else "plane" if problem.spec.ndim < 3 else "volume"
     looped = _looped(problem)
     whole = problem.groups > 1 and not (_unrolled(problem) or looped)
+    of_groups = {
+        "looped convolutions" if looped else "convolutions": problem.groups,
+        # Results of groups are copied into one array.
+        "joined": math.prod(problem.y_shape) * (problem.groups > 1),
+    }
     if whole:
         terms = {
             f"grouped {kind} outputs": outputs * problem.out_channels,
@@ -107,8 +112,7 @@ def cost(problem: Problem) -> Cost:
         }
     elif _is_product(problem) and not by_library:
         terms = {
-            "looped convolutions" if looped else "convolutions": problem.groups,
-            "joined": math.prod(problem.y_shape) * (problem.groups > 1),
+            **of_groups,
             "pointwise outputs": outputs,
             "pointwise results": math.prod(problem.y_shape),
             "pointwise products": products,
@@ -120,9 +124,7 @@ def cost(problem: Problem) -> Cost:
         if problem.outputs < problem.taps:
             kind = f"long {kind}"
         terms = {
-            "looped convolutions" if looped else "convolutions": problem.groups,
-            # Results of groups are copied into one array.
-            "joined": math.prod(problem.y_shape) * (problem.groups > 1),
+            **of_groups,
             f"{kind} outputs": outputs,
             f"{kind} pixels": pixels,
             f"{kind} pixels at edges": pixels * _edge_share(problem),
