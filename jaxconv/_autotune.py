@@ -21,7 +21,8 @@ from jaxconv._algorithms import REGISTRY
 from jaxconv._dtypes import is_inexact
 from jaxconv._plan import as_measured, with_choices_of
 from jaxconv._report import convolutions
-from jaxconv._spec import Problem, simplify
+from jaxconv._simplify import simplify
+from jaxconv._spec import Problem
 from jaxconv._text import describe, duration
 from jaxconv._tuning import Measurement, Setting, Tuning, tuned
 

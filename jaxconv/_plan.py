@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 from jaxconv._algorithms import REGISTRY, Algorithm
 from jaxconv._cost import Cost, is_calibrated, seconds
-from jaxconv._spec import Method, Problem, simplify
+from jaxconv._simplify import simplify
+from jaxconv._spec import Method, Problem
 from jaxconv._text import perhaps
 from jaxconv._tuning import Measurement, Tuning
 

@@ -26,6 +26,7 @@ from jax.sharding import AxisType
 from jaxconv._algorithms import AXES, REGISTRY
 from jaxconv._algorithms._once import Call
 from jaxconv._plan import Spread, assumed_spread, choose, spread_inside, with_choices_of
+from jaxconv._simplify import simplify
 from jaxconv._spec import (
     MAPPED,
     ConvSpec,
@@ -34,7 +35,6 @@ from jaxconv._spec import (
     is_static,
     kernel_gradient_spec,
     output_shape,
-    simplify,
 )
 from jaxconv._tuning import in_force
 

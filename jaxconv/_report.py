@@ -13,7 +13,8 @@ from jaxconv import signal
 from jaxconv._dtypes import is_inexact
 from jaxconv._plan import Candidate, Decision, Spread, assumed_spread, decide
 from jaxconv._primitive import conv_p
-from jaxconv._spec import Method, Problem, simplify
+from jaxconv._simplify import simplify
+from jaxconv._spec import Method, Problem
 from jaxconv._text import algorithm_name, describe, duration, table
 
 _ROLES = ("forward", "input gradient", "kernel gradient")

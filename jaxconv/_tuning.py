@@ -70,7 +70,7 @@ class Measurement:
     setting
         Where it was measured.
     problem
-        The convolution as an algorithm sees it: of `jaxconv._spec.simplify`, with the promise of its method.
+        The convolution as an algorithm sees it: of `jaxconv._simplify.simplify`, with the promise of its method.
     chosen
         The name of the winner.
     timings

@@ -14,7 +14,8 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxconv._algorithms import REGISTRY
 from jaxconv._ops import conv
 from jaxconv._plan import CHOICES
-from jaxconv._spec import ConvSpec, Problem, simplify
+from jaxconv._simplify import simplify
+from jaxconv._spec import ConvSpec, Problem
 
 from .cases import INTEGERS, Case, dtype_of, operands
 from .tolerances import check

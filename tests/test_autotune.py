@@ -23,7 +23,8 @@ from jaxconv import _autotune, _measure
 from jaxconv._algorithms import REGISTRY
 from jaxconv._ops import conv
 from jaxconv._plan import decide
-from jaxconv._spec import Layout, simplify
+from jaxconv._simplify import simplify
+from jaxconv._spec import Layout
 from jaxconv._tuning import Measurement, Setting, Timing, Tuning, in_force
 
 from .cases import BY_NAME, operands, random
@@ -257,6 +258,7 @@ def test_what_is_timed(layout):
         np.testing.assert_allclose(result, once, rtol=1e-5, atol=1e-5)
     shapes = {
         "channels_first": p.y_shape,
+        "batch_second": (p.groups, p.out_channels, p.batch, *p.output_shape),
         "channels_last": (p.batch, *p.output_shape, p.groups, p.out_channels),
         "batch_last": (*p.output_shape, p.batch, p.groups, p.out_channels),
         "mapped_channels_last": (p.groups, p.batch, *p.output_shape, p.out_channels),

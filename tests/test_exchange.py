@@ -11,7 +11,7 @@ import pytest
 from jaxconv._algorithms import REGISTRY, exchange
 from jaxconv._ops import conv
 from jaxconv._plan import spread_inside
-from jaxconv._spec import simplify
+from jaxconv._simplify import simplify
 
 from . import oracle
 from .cases import Case, operands

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import jaxconv
 from jaxconv._algorithms import REGISTRY, _long_rows
 from jaxconv._algorithms._once import Call
-from jaxconv._spec import simplify
+from jaxconv._simplify import simplify
 
 from .cases import CASES, operands, random
 from .methods import can, problem

@@ -14,7 +14,7 @@ import pytest
 import jaxconv.lax
 from jaxconv._algorithms import _matrices, _outputs, matmul
 from jaxconv._ops import conv
-from jaxconv._spec import simplify
+from jaxconv._simplify import simplify
 
 from .cases import Case, operands
 from .methods import check_inside_shard_map, problem
@@ -46,6 +46,7 @@ def small_chunks(monkeypatch):
         (_outputs, "WHOLE"),
         (_outputs, "CHUNK"),
         (_matrices, "ITEM"),
+        (_matrices, "NARROW_ITEM"),
     ):
         monkeypatch.setattr(module, bound, 2048)
 
@@ -128,6 +129,56 @@ def test_gradients_of_pointwise_layers_transpose_no_more_than_a_kernel(argument)
     text = jax.jit(gradient).lower(np.ones((8, 16, 16, 24), np.float32), x, w).compile().as_text()
     moved = re.findall(r"= f32\[([\d,]+)\]\S* (?:transpose|copy|fusion\(.*kind=k(?:Loop|Input))", text)
     assert {math.prod(map(int, shape.split(","))) for shape in moved} == {w.size}
+
+
+# An image's few channels in planes, some images or rows at a time; its many; and the same where channels lead.
+KERNEL_GRADIENTS = (
+    Case("few", (12, 11), (3, 2), padding=1, n=5, c=3, o=40),
+    Case("few-to-few", (12, 11), (3, 2), padding=1, n=5, c=1, o=4),
+    Case("few-of-one", (40, 11), (3, 2), padding=1, c=3, o=7),
+    Case("many", (12, 11), (3, 2), padding=1, n=5, c=9, o=7),
+    Case("dilated", (12, 11), (3, 2), padding=1, rhs_dilation=(2, 1), n=5, c=3, o=7),
+)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels_last", [False, True], ids=["channels-first", "channels-last"])
+@pytest.mark.parametrize("case", KERNEL_GRADIENTS, ids=str)
+def test_kernel_gradients_in_chunks(case, channels_last, dtype):
+    x, w = operands(case, dtype)
+
+    def gradient(method):
+        layer = functools.partial(conv, x, **case.options, channels_last=channels_last, method=("xla", "xla", method))
+        y, pullback = jax.vjp(layer, w)
+        return jax.jit(lambda ct: pullback(ct)[0])(np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype))
+
+    tolerance = 1e-4 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(gradient("matmul"), gradient("xla"), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.x32
+@pytest.mark.parametrize(("numbers", "x", "ct"), [
+    (("NCHW", "OIHW", "NCHW"), (8, 3, 64, 64), (8, 16, 64, 64)),
+    (("NHWC", "HWIO", "NHWC"), (8, 64, 64, 3), (8, 64, 64, 16)),
+    (("NCHW", "OIHW", "NCHW"), (1, 8, 64, 64), (1, 16, 64, 64)),
+])  # fmt: skip
+def test_kernel_gradients_leave_the_cotangent_where_it_is(numbers, x, ct):
+    """No more than a few images of it are copied at a time."""
+    channels = (numbers[0].index("C"), numbers[2].index("C"))
+    shape = {"O": ct[channels[1]], "I": x[channels[0]], "H": 3, "W": 3}
+    w = np.ones([shape[axis] for axis in numbers[1]], np.float32)
+    layer = functools.partial(
+        jaxconv.lax.conv_general_dilated,
+        np.ones(x, np.float32),
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=numbers,
+        method="matmul",
+    )
+    gradient = jax.linear_transpose(layer, w)
+    text = jax.jit(gradient).lower(np.ones(ct, np.float32)).compile().as_text()
+    moved = re.findall(r"= f32\[([\d,]+)\]\S* (?:transpose|copy|fusion\(.*kind=k(?:Loop|Input))", text)
+    assert max(math.prod(map(int, shape.split(","))) for shape in moved) < math.prod(ct)
 
 
 @pytest.mark.x32

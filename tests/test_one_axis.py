@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxconv._algorithms import REGISTRY, _one_axis, lags, toeplitz
 from jaxconv._ops import conv
-from jaxconv._spec import simplify
+from jaxconv._simplify import simplify
 
 from .cases import Case, operands, random
 from .methods import problem

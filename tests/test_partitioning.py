@@ -16,7 +16,7 @@ from jaxconv import _autotune
 from jaxconv._algorithms import AXES, REGISTRY
 from jaxconv._ops import conv
 from jaxconv._plan import HEAVY_ADVANTAGE, assumed_spread, decide
-from jaxconv._spec import simplify
+from jaxconv._simplify import simplify
 from jaxconv._tuning import Measurement, Tuning
 
 from .cases import Case

@@ -15,7 +15,8 @@ import jaxconv
 from jaxconv._algorithms import REGISTRY
 from jaxconv._ops import conv
 from jaxconv._plan import choose, decide
-from jaxconv._spec import ConvSpec, Problem, simplify
+from jaxconv._simplify import simplify
+from jaxconv._spec import ConvSpec, Problem
 from jaxconv._text import duration
 
 from .cases import CASES, CONVENTIONS, Case

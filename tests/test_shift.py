@@ -13,7 +13,7 @@ import pytest
 from jaxconv import signal
 from jaxconv._algorithms import shift
 from jaxconv._ops import conv
-from jaxconv._spec import simplify
+from jaxconv._simplify import simplify
 
 from .cases import Case, operands, random
 from .methods import problem

@@ -18,7 +18,7 @@ from jax import lax
 
 import jaxconv
 from jaxconv import _autotune, _measure, _store
-from jaxconv._spec import simplify
+from jaxconv._simplify import simplify
 from jaxconv._tuning import Measurement, Setting, Timing, Tuning
 
 from .cases import CASES

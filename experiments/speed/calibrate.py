@@ -34,7 +34,8 @@ from jaxconv._algorithms import REGISTRY, Algorithm
 from jaxconv._autotune import setting_of
 from jaxconv._measure import Trial, draw_operands, prepare, settle_allocator
 from jaxconv._plan import decide
-from jaxconv._spec import Problem, simplify
+from jaxconv._simplify import simplify
+from jaxconv._spec import Problem
 from jaxconv._tuning import Measurement, Setting, Timing
 
 # Other dtypes take the constants of the one of their speed class (see `jaxconv._cost`).

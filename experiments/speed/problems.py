@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxconv._spec import ConvSpec, Problem, simplify
+from jaxconv._simplify import simplify
+from jaxconv._spec import ConvSpec, Problem
 
 KINDS = (
     "signal",

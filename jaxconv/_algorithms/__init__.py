@@ -26,8 +26,8 @@ def _of_fft(problem: Problem) -> Collection[str]:
 class Algorithm:
     """One way to compute a convolution.
 
-    The planner and the lowering hand over *simplified* problems only (see `jaxconv._spec.simplify`): static, non-empty,
-    with no negative padding.
+    The planner and the lowering hand over *simplified* problems only (see `jaxconv._simplify.simplify`): static,
+    non-empty, with no negative padding.
 
     Attributes
     ----------

@@ -17,7 +17,10 @@ from jaxconv._cost import Cost, direct_error, fresh, idle
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
 
-# Items of so many bytes are computed one at a time, rather than transposed, where the caller has channels first.
+# Items of so many bytes are computed one at a time, rather than transposed, where the caller has channels first: of at
+# most NARROW channels, whose windows are slow to gather with the channels behind, and of more.
+NARROW = 8
+NARROW_ITEM = 2**17
 ITEM = 2**20
 # Columns of groups are joined as they come if they are a multiple of EVEN_COLUMNS, or have fewer than JOINED elements.
 EVEN_COLUMNS = 8
@@ -96,7 +99,9 @@ def channels_first(problem: Problem, items: int) -> bool:
     """
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     size = itemsize * sum(map(math.prod, (problem.x_shape, problem.w_shape, problem.y_shape)))
-    return problem.spec.layout == "channels_first" and (items == 1 or size >= ITEM * items)
+    is_narrow = problem.batch * problem.in_channels <= NARROW * items
+    stored_so = problem.spec.layout in ("channels_first", "batch_second")
+    return stored_so and (items == 1 or size >= (NARROW_ITEM if is_narrow else ITEM) * items)
 
 
 def items_at_a_time(items: int, size: int, most: int) -> int:

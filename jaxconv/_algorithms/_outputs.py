@@ -5,6 +5,9 @@ positions and channels::
 
     y[o, (m, n)] = sum_{c, k} w[o, c, k] x[n, c, m * stride + k * rhs_dilation]
 
+Of a batch of few (of an image's channels, in the kernel gradient) they are gathered one behind the other, as planes,
+since to interleave so few is slow.
+
 (To gather windows of a smaller kernel instead, extended by zeros, would multiply samples by zeros that the definition
 does not, and so spread NaN and infinities: see `jaxconv._algorithms.exchange`.) Where the kernel is dilated along the
 last axis, as in the kernel gradient under a stride, those of neighbouring outputs are gathered together, in blocks of
@@ -26,13 +29,15 @@ from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem, dilated
 
 MAX_OUTPUTS = 64
-# Windows of more than WHOLE bytes are gathered in chunks of at most CHUNK.
+# Windows of more than WHOLE bytes are gathered in chunks, of at most CHUNK with what they are multiplied by.
 WHOLE = 8 * 2**20
-CHUNK = 2 * 2**20
+CHUNK = 4 * 2**20
 # Where the outputs have at most NARROW columns, or the windows WIDER times as many, XLA on CPU multiplies up to six
 # times faster if the outputs lead.
 NARROW = 32
 WIDER = 4
+# Windows of a batch of so few are gathered as planes.
+PLANES = 4
 
 
 def applies(problem: Problem) -> bool:
@@ -46,15 +51,19 @@ def _chunk(problem: Problem) -> int:
         return 1
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     size = itemsize * _gathered(problem)
-    return _matrices.items_at_a_time(problem.in_channels, size, CHUNK) if size > WHOLE else problem.in_channels
+    if size <= WHOLE:
+        return problem.in_channels
+    return _matrices.items_at_a_time(problem.in_channels, size + itemsize * math.prod(problem.w_shape), CHUNK)
 
 
 def _rows(problem: Problem) -> int:
     """Return for how many taps of the first axis to gather the windows of an input channel at a time."""
-    chunk, rows = _chunk(problem), problem.kernel_shape[0]
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     size = itemsize * _gathered(problem) // problem.in_channels
-    return _matrices.items_at_a_time(rows, size, CHUNK) if chunk == 1 and size > WHOLE else rows
+    if size <= WHOLE or _chunk(problem) > 1:
+        return problem.kernel_shape[0]
+    size += itemsize * math.prod(problem.w_shape) // problem.in_channels
+    return _matrices.items_at_a_time(problem.kernel_shape[0], size, CHUNK)
 
 
 def _gathered(problem: Problem) -> int:
@@ -81,6 +90,16 @@ def _in_blocks(problem: Problem) -> Problem:
     return _windows.in_blocks(problem, problem.spec.rhs_dilation[-1], problem.kernel_shape[-1] - 1 + len(runs))
 
 
+def _in_planes(problem: Problem) -> bool:
+    """Whether to gather windows as planes, although the kernel is read with its output channels behind."""
+    return (
+        problem.groups == 1 < problem.outputs
+        and problem.batch <= PLANES
+        and problem.spec.rhs_dilation[-1] == 1
+        and not _matrices.channels_first(problem, problem.in_channels)
+    )
+
+
 def gathers(problem: Problem) -> tuple[str, ...]:
     """Return the axes that the products merge with others or take apart."""
     merged = {"batch": problem.outputs > 1, "in_channels": _chunk(problem) < problem.in_channels}
@@ -92,6 +111,7 @@ def work(problem: Problem) -> _matrices.Work:
     spatial = tuple(range(3, 3 + problem.spec.ndim))
     x_order, w_order, y_order = _windows.stored_orders(problem)
     wanted = x_order if _matrices.channels_first(problem, problem.in_channels) else (0, 2, *spatial, 1)
+    gathered = (0, 1, 2, *spatial) if _in_planes(problem) else wanted
     padded, windows, results = _windows.padded_size(_in_blocks(problem)), _gathered(problem), math.prod(problem.y_shape)
     chunks = -(-problem.in_channels // _chunk(problem)) * -(-problem.kernel_shape[0] // _rows(problem))
     return _matrices.Work(
@@ -104,11 +124,46 @@ def work(problem: Problem) -> _matrices.Work:
         narrow=problem.out_channels,
         scratch=(padded + windows) // chunks + 2 * results,
         moved=(
-            _windows.moves(problem.x_shape, x_order, wanted),
+            _windows.moves(problem.x_shape, x_order, gathered),
             _windows.moves(problem.w_shape, w_order, wanted),
             _windows.moves(problem.y_shape, (0, 2, *spatial, 1), y_order),
         ),
     )
+
+
+def _columns_lead(problem: Problem) -> bool:
+    """Whether to compute the product with the windows, rather than the outputs, in front.
+
+    XLA on CPU multiplies much wider matrices faster if the narrower one leads.
+    """
+    wide, outputs = problem.outputs * problem.batch, problem.out_channels
+    if _in_planes(problem):
+        return True
+    if _matrices.channels_first(problem, problem.in_channels):
+        return wide > outputs
+    return outputs > min(NARROW, wide) and wide < WIDER * outputs
+
+
+def _multiply(problem: Problem, w: jax.Array, columns: jax.Array, items: int, platform: str) -> jax.Array:
+    """Sum products over all axes but that of the outputs of w, which is the last one or ``items``, and of the columns.
+
+    [g, o, (c, *K)] [g, (*M, n), (c, *K)] -> [g, o, (*M, n)], or with the columns in front.
+    """
+    groups, leads = (problem.groups,) if problem.groups > 1 else (), _columns_lead(problem)
+    if _in_planes(problem):
+        columns, w = columns.reshape(columns.shape[items], -1), w.reshape(-1, problem.out_channels)
+        return _matrices.product_of_rows(problem, columns, w, platform)
+    channels_first = _matrices.channels_first(problem, problem.in_channels)
+    if channels_first:
+        w, columns = (array.reshape(*groups, array.shape[items], -1) for array in (w, columns))
+        if not leads:
+            return _matrices.product_of_rows(problem, w, jnp.swapaxes(columns, -1, -2), platform)
+    elif leads or problem.out_channels <= NARROW:
+        # XLA on CPU multiplies two matrices as they are, where it would transpose one of several axes first.
+        w, columns = (array.reshape(*groups, -1, array.shape[items]) for array in (w, columns))
+    kept = len(groups) if channels_first else w.ndim - 1
+    summed = [axis for axis in range(len(groups), w.ndim) if axis != kept]
+    return _matrices.product(problem, *((columns, w) if leads else (w, columns)), summed, summed)
 
 
 def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
@@ -116,48 +171,40 @@ def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     spec, ndim = problem.spec, problem.spec.ndim
     space, groups = range(3, 3 + ndim), (problem.groups,) if problem.groups > 1 else ()
     channels_first = _matrices.channels_first(problem, problem.in_channels)
-    layout = _matrices.layout(problem, *((0, 1, 2, *space) if channels_first else (0, 2, *space, 1)))
-    where, items = layout.order.index(2), layout.order.index(1)
+    order, _, _ = _windows.stored_orders(problem)
+    order = order if channels_first else (0, 2, *space, 1)
+    # A single channel has no axis: in the loop below XLA on CPU may copy the kernel into another order of its axes.
+    axes = [axis for axis in range(3 + ndim) if axis != 2 or problem.in_channels > 1]
+    of_w = _matrices.layout(problem, *(axis for axis in order if axis in axes))
+    of_x = _matrices.layout(problem, *axes) if _in_planes(problem) else of_w
     chunk = _chunk(problem)
-    # [g, o, (c, *K)] [g, (*M, n), (c, *K)] -> [g, o, (*M, n)], or with the columns in front. XLA on CPU multiplies two
-    # matrices as they are, where it would transpose one of several axes first; of much wider ones that is faster.
-    wide, outputs = problem.outputs * problem.batch, problem.out_channels
-    columns_lead = outputs > min(NARROW, wide) and wide < WIDER * outputs
-    flat = columns_lead or outputs <= NARROW
-    if channels_first:
-        flat, columns_lead = False, wide > outputs
-    product_shape = (*groups, *((wide, outputs) if columns_lead else (outputs, wide)))
+    leads, wide = _columns_lead(problem), problem.outputs * problem.batch
+    product_shape = (*groups, *((wide, problem.out_channels) if leads else (problem.out_channels, wide)))
     offsets = [[m * s for m in range(size)] for size, s in zip(problem.output_shape, spec.strides, strict=True)]
     runs = _runs(problem)
     if runs:
         offsets[-1] = list(range(len(runs)))
-    pad = functools.partial(_windows.pad, _in_blocks(problem), layout=layout)
+    pad = functools.partial(_windows.pad, _in_blocks(problem), layout=of_x)
 
     def multiply(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
-        shape = [w.shape[axis] for axis in layout.spatial]
+        shape, axis = [w.shape[axis] for axis in of_w.spatial], of_x.order.index(1)
         steps = spec.rhs_dilation
         if runs:
             x, steps = _windows.blocks_of(x, steps[-1]), (*steps[:-1], 1)
-        gather = functools.partial(_windows.side_by_side, layout=layout, axis=items, starts=starts, shape=shape)
+        gather = functools.partial(_windows.side_by_side, layout=of_x, axis=axis, starts=starts, shape=shape)
         gather = functools.partial(gather, steps=steps, widths=runs)
         # Apart: in the loop that transposes a factor XLA would choose among the windows sample by sample.
         columns = once.apart(gather, x) if problem.outputs > 1 else gather(x)
-        if channels_first:
-            w, columns = (array.reshape(*groups, array.shape[items], -1) for array in (w, columns))
-        elif flat:
-            w, columns = (array.reshape(*groups, -1, array.shape[items]) for array in (w, columns))
-        kept = len(groups) if channels_first else w.ndim - 1
-        summed = [axis for axis in range(len(groups), w.ndim) if axis != kept]
-        return _matrices.product(problem, *((columns, w) if columns_lead else (w, columns)), summed, summed)
+        return _multiply(problem, w, columns, axis, once.platform)
 
     def by_rows(starts: Any, x: jax.Array, w: jax.Array) -> jax.Array:
-        axis, (taps, *_), rows = layout.spatial[0], problem.kernel_shape, _rows(problem)
+        (taps, *_), rows = problem.kernel_shape, _rows(problem)
         stride, dilation, reach = spec.strides[0], spec.rhs_dilation[0], problem.output_shape[0]
 
         def part(start: jax.Array | int, rows: int) -> jax.Array:
             extent = dilated(rows, dilation) + (reach - 1) * stride
-            window = lax.dynamic_slice_in_dim(x, start * dilation, extent, axis)
-            return multiply(starts, window, lax.dynamic_slice_in_dim(w, start, rows, axis))
+            window = lax.dynamic_slice_in_dim(x, start * dilation, extent, of_x.spatial[0])
+            return multiply(starts, window, lax.dynamic_slice_in_dim(w, start, rows, of_w.spatial[0]))
 
         if rows == taps:
             return multiply(starts, x, w)
@@ -170,22 +217,29 @@ def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
         if chunk == problem.in_channels:
             return by_rows(starts, x, w)
 
+        axes = [layout.order.index(2) for layout in (of_x, of_w)]
+
         def step(number: jax.Array, total: jax.Array) -> jax.Array:
             start = jnp.minimum(number * chunk, problem.in_channels - chunk)
-            operands = [lax.dynamic_slice_in_dim(operand, start, chunk, where) for operand in (x, w)]
-            if problem.in_channels % chunk:
+
+            def part(operand: jax.Array, axis: int) -> jax.Array:
+                operand = lax.dynamic_slice_in_dim(operand, start, chunk, axis)
+                if problem.in_channels % chunk == 0:
+                    return operand
                 # The last chunk begins before the one in front of it ends, with channels that are summed already.
-                operands = [_windows.only_new(operand, where, start, number * chunk) for operand in operands]
-            return total + by_rows(starts, pad(operands[0]), operands[1])
+                return _windows.only_new(operand, axis, start, number * chunk)
+
+            x_part, w_part = map(part, (x, w), axes)
+            return total + by_rows(starts, pad(x_part), w_part)
 
         total = _windows.zeros_like(x, product_shape)
         return lax.fori_loop(0, -(-problem.in_channels // chunk), step, total)
 
-    x, w = layout.arrange(x), layout.arrange(w)
+    x, w = of_x.arrange(x), of_w.arrange(w)
     x = pad(x) if chunk == problem.in_channels else x
     y = _matrices.without_units(once, compute, product_shape, offsets, x, w)
     # Split first, so that XLA sees one transposition to what the caller holds.
-    if columns_lead:
+    if leads:
         y = y.reshape(problem.groups, *problem.output_shape, problem.batch, problem.out_channels)
         return y.transpose(0, 1 + ndim, 2 + ndim, *range(1, 1 + ndim))
     y = y.reshape(problem.groups, problem.out_channels, *problem.output_shape, problem.batch)

@@ -51,6 +51,8 @@ def stored_orders(problem: Problem) -> tuple[tuple[int, ...], tuple[int, ...], t
         return (0, 1, *spatial, 2), (0, *spatial, 2, 1), (0, 1, *spatial, 2)
     if problem.spec.layout == "mapped_batch_last":
         return (0, 2, *spatial, 1), (0, 2, *spatial, 1), (0, *spatial, 1, 2)
+    if problem.spec.layout == "batch_second":
+        return (0, 2, 1, *spatial), (0, 2, 1, *spatial), (0, 2, 1, *spatial)
     as_they_are = (0, 1, 2, *spatial)
     return as_they_are, as_they_are, as_they_are
 
