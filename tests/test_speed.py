@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,21 @@ from jax import lax
 pytest.importorskip("scipy")
 
 from experiments import cli
-from experiments.speed import calls, cases, loops, measure, memory, models, peers, records, run, summary, tables, timing
+from experiments.speed import (
+    calls,
+    cases,
+    cores,
+    loops,
+    measure,
+    memory,
+    models,
+    peers,
+    records,
+    run,
+    summary,
+    tables,
+    timing,
+)
 from experiments.speed.cases import Case
 from experiments.speed.operations import DIRECTIONS, Layer, Signal, operand_names, transposed
 from experiments.speed.records import Loop, Memory, Record, Results, Step, Timing
@@ -186,6 +202,42 @@ def test_interleaved() -> None:
     # Once the calls are known to be short, an untimed one precedes each sample.
     assert all(sorted(order[i : i + 6]) == [0, 0, 1, 1, 2, 2] for i in range(3, 27, 6))
     assert order[3::2] == order[4::2]
+
+
+@pytest.mark.parametrize(("patience", "probes", "samples"), [(0.0, 0, 1), (1.0, 9, 3)])
+def test_cores_that_move_apart(patience: float, probes: int, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls are timed again if their cores have moved apart, after waiting for them, if anybody has patience."""
+    seconds = iter([1e-7, 3e-7, 3e-7, 1.1e-7, 3e-7, 3e-7, 3e-7, 1e-7, 3e-7, 3e-7])
+    seen = []
+    monkeypatch.setattr(cores, "seconds_between", lambda: seen.append(next(seconds)) or seen[-1])
+    monkeypatch.setattr(cores, "PAUSE", 1e-3)
+    monkeypatch.setattr(cores, "_closest", float("inf"))
+    cores.have_patience(patience)
+    runs = []
+    timing.interleaved([lambda: runs.append(len(seen))], [0.0], budget=0.0)
+    cores.have_patience(0.0)
+    assert len(seen) == probes
+    assert len(set(runs)) == samples
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([1e-7, *[3e-7] * 99])
+    monkeypatch.setattr(cores, "seconds_between", lambda: next(seconds))
+    monkeypatch.setattr(cores, "PAUSE", 1e-3)
+    monkeypatch.setattr(cores, "_closest", float("inf"))
+    cores.have_patience(5.5e-3)
+    cores.wait_until_close()
+    cores.wait_until_close()
+    assert len(list(seconds)) == 99 - 6
+
+
+@pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs two cores of Linux")
+def test_time_between_cores() -> None:
+    usable = os.sched_getaffinity(0)
+    seconds = cores.seconds_between()
+    assert seconds is not None
+    assert 1e-9 < seconds < 1e-2
+    assert os.sched_getaffinity(0) == usable
 
 
 def test_all_ways_of_a_short_case_are_repeated_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from tqdm import tqdm
 
-from experiments.speed import machine, problems, timing
+from experiments.speed import cores, machine, problems, timing
 from jaxconv import _store
 from jaxconv._algorithms import REGISTRY, Algorithm
 from jaxconv._autotune import setting_of
@@ -47,6 +47,8 @@ FEWEST = 16
 MOST_MORE = 1000
 # Seconds in which the calls of an algorithm for a problem are timed.
 BUDGET = 0.03
+# Seconds to wait for cores that have moved apart, for each problem on average.
+PATIENCE = 1.0
 # So many problems are timed before their times are written to the file, and the compiled programs dropped.
 BATCH = 20
 # A time that the model does not describe (another process, a page fault) must not bend the fit.
@@ -72,6 +74,7 @@ class Sample:
 def measure(count: int, dtype: str, seed: int, setting: Setting) -> Iterator[Measurement]:
     """Time all algorithms on `count` random problems, and rare ones on as many more as give them `FEWEST` times."""
     settle_allocator()
+    cores.have_patience(PATIENCE * count)
     drawn = problems.draw(np.random.default_rng(seed), np.dtype(dtype))
     taken: Counter[str] = Counter()
     with tqdm(total=count, desc=dtype, unit="problem") as bar:

@@ -97,6 +97,8 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
         else:
             groups = between(rng, 2, 32) if kind == "grouped" else 1
             channels, out = between(rng, 1, 150), between(rng, 1, 150)
+        if rng.uniform() < 0.3:
+            layout = "channels_first"
         if kind == "models":
             layout = "mapped_channels_last"
             groups, batch, channels = between(rng, 2, 16), min(batch, 16), min(channels, 32)

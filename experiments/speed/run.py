@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from experiments.speed import calls, loops, machine, measure, memory, models, records, summary, tables
+from experiments.speed import calls, cores, loops, machine, measure, memory, models, records, summary, tables
 from experiments.speed.cases import Case, registry, select
 from experiments.speed.operations import Direction
 from experiments.speed.records import Record, Results
@@ -18,6 +18,8 @@ FULL = measure.Effort()
 QUICK = measure.Effort(budget=0.1, rivals=3.0, patience=0.5)
 # Further measurements that are chosen by name, like cases.
 OTHERS = ("loops", "models", "memory", "calls")
+# Seconds to wait, in all, for cores that have moved apart; the quick form takes them as they are.
+PATIENCE = 300.0
 
 Task = tuple[Case, Direction, str]
 
@@ -66,6 +68,7 @@ def run(names: Sequence[str], *, quick: bool, dtypes: tuple[str, ...], runs: int
         file.write(records.line(found.setting))
         effort = QUICK if quick else FULL
         measure.warm_up()
+        cores.have_patience(0.0 if quick else PATIENCE)
         _measure(tasks(cases, quick, dtypes), effort, found, file, verbose=bool(names))
         _repeat_losses(runs, found, file)
         _measure_others(others, quick, found, file)

@@ -37,7 +37,9 @@ that of the fastest of our own that were measured: those that the model took for
 
 All ways of a case are measured in one process, in turn, each round in another order, after calls that warm them up, one
 of them right before each sample of at most 5 ms; a call of torch is followed by a pause, since OpenMP's threads keep
-spinning for some milliseconds. Arrays are made
+spinning for some milliseconds. A hypervisor may move the cores apart for seconds, from one shared cache to two: what
+they exchange then takes five times as long, and what they compute together up to four times. A probe before and after
+each case finds that; the case waits, or is measured again, up to twice. Arrays are made
 beforehand, in the layout that each library prefers; torch gets its layers in both layouts. Where the fastest way of a
 case takes less than 200 µs the computation is repeated, equally often by all ways that take at most 2 ms: JAX's and
 jaxconv's inside one jitted call, unrolled, each run on operands that depend on the last run's result (in their first
