@@ -162,7 +162,8 @@ def _not_tried(able: list[Candidate], heavy: Mapping[str, str], platform: str) -
 
 def prepare(problem: Problem, operands: tuple[jax.Array, ...]) -> Trial | str:
     """Compile a problem and warm it up, which gives the first sample; or return why it is not taken."""
-    run, compilation = _compile(functools.partial(convolve_stored, problem=problem), operands)
+    convolve = functools.partial(convolve_stored, problem=problem)
+    run, compilation = _compile(convolve, operands)
     if compilation > SLOWEST_COMPILATION:
         return f"takes {duration(compilation)} to compile"
     call = functools.partial(run, *operands)
@@ -173,7 +174,7 @@ def prepare(problem: Problem, operands: tuple[jax.Array, ...]) -> Trial | str:
     if single >= SHORT or count <= 1:
         return Trial(call, 1, [single])
     operands = (*operands, jnp.zeros((), operands[1].dtype))
-    run, _ = _compile(functools.partial(_repeated, problem=problem, count=count), operands)
+    run, _ = _compile(repeated(convolve, count), operands)
     call = functools.partial(run, *operands)
     return Trial(call, count, [min(_seconds(call) for _ in range(2)) / count])
 
@@ -191,20 +192,26 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def _repeated(x: jax.Array, w: jax.Array, zero: jax.Array, *, problem: Problem, count: int) -> list[jax.Array]:
-    """Convolve several times, one after the other: both operands depend on the result before, as far as XLA can know.
+def repeated(fn: Callable[[Any, Any], jax.Array], count: int) -> Callable[..., list[jax.Array]]:
+    """Return a function of two operands and a zero that calls another one so often, and returns all results.
 
-    Were only one of them to change, XLA would do what an algorithm does to the other once for all: it removes the
-    barriers before it looks for equal operations. Unrolled, since in the body of a loop XLA computes some convolutions
-    in another way, and all results are returned, so that none is left out.
+    Both operands depend on the result before, as far as XLA can know: to their first elements it adds that result's
+    first element times the zero. Were only one of them to change, XLA would do what an algorithm does to the other once
+    for all: it removes the barriers, which keep it from moving work between calls, before it looks for equal
+    operations. Unrolled, since in the body of a loop XLA on CPU computes some convolutions in another, much slower way.
     """
-    results = []
-    for _ in range(count):
-        result, x, w = lax.optimization_barrier((convolve_stored(x, w, problem), x, w))
-        results.append(result)
-        change = zero * result[(0,) * result.ndim].astype(zero.dtype)
-        x, w = lax.optimization_barrier(tuple(operand.at[(0,) * operand.ndim].add(change) for operand in (x, w)))
-    return results
+
+    def run(first: jax.Array, second: jax.Array, zero: jax.Array) -> list[jax.Array]:
+        results = []
+        for _ in range(count):
+            result, first, second = lax.optimization_barrier((fn(first, second), first, second))
+            results.append(result)
+            change = zero * result[(0,) * result.ndim].astype(zero.dtype)
+            changed = (operand.at[(0,) * operand.ndim].add(change) for operand in (first, second))
+            first, second = lax.optimization_barrier(tuple(changed))
+        return results
+
+    return run
 
 
 def stored_shapes(problem: Problem) -> tuple[tuple[int, ...], ...]:

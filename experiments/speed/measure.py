@@ -143,7 +143,7 @@ class _Ready:
 
     def __init__(self, way: Way, first: np.ndarray, second: np.ndarray, exact: Reference):
         self.way, self.repeats = way, 1
-        self._arguments = way.prepare(first, second)
+        self._arguments: tuple[Any, ...] = way.prepare(first, second)
         self.compile_seconds: float | None = None
         self._run: Callable[..., Any] = way.fn
         if way.traced:
@@ -167,11 +167,10 @@ class _Ready:
         if self.single > LONGEST:
             return
         if self.way.traced:
-            if not jax.numpy.issubdtype(self._arguments[0].dtype, np.inexact):
-                return  # nothing can be added to an integer that changes nothing
             times = max(1, min(times, int(COMPILE / (self.compile_seconds or COMPILE))))
             if times > 1:
-                self._run, _ = _compiled(peers.repeated(self.way.fn, times), self._arguments)
+                self._arguments = (*self._arguments, jax.numpy.zeros((), self._arguments[1].dtype))
+                self._run, _ = _compiled(_measure.repeated(self.way.fn, times), self._arguments)
         self.repeats = times
         self.call()
 
@@ -191,7 +190,7 @@ class _Ready:
         )
 
 
-def _compiled(fn: Callable[..., Any], arguments: tuple[Any, Any]) -> tuple[Callable[..., Any], float]:
+def _compiled(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Callable[..., Any], float]:
     start = time.perf_counter()
     compiled = jax.jit(fn).lower(*arguments).compile()
     return compiled, time.perf_counter() - start

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -181,28 +181,3 @@ def directed(
 
     fn = {"forward": forward, "input": input_gradient, "kernel": kernel_gradient}[direction]
     return fn if operation.models is None else jax.vmap(fn)
-
-
-def repeated(fn: Callable[[Any, Any], jax.Array], times: int) -> Callable[[Any, Any], Sequence[jax.Array]]:
-    """Return a function that runs another one a number of times, one after the other, on operands that differ.
-
-    Every run's operands depend on the result of the run before: to their first elements it adds that result's first
-    element times the smallest normal number, which changes nothing that is visible and which XLA cannot know. The
-    barriers keep it from moving work between runs; all results are returned, so that none is left out. It is unrolled,
-    since in the body of a loop XLA on the CPU computes some convolutions in another, much slower way.
-    """
-
-    def run(first: jax.Array, second: jax.Array) -> list[jax.Array]:
-        results = []
-        for _ in range(times):
-            result, first, second = lax.optimization_barrier((fn(first, second), first, second))
-            results.append(result)
-            change = jnp.finfo(result.dtype).tiny * result[(0,) * result.ndim]
-            first, second = lax.optimization_barrier(tuple(_changed(operand, change) for operand in (first, second)))
-        return results
-
-    return run
-
-
-def _changed(operand: jax.Array, change: jax.Array) -> jax.Array:
-    return operand.at[(0,) * operand.ndim].add(change.astype(operand.dtype))
