@@ -32,6 +32,8 @@ KINDS = (
     "one axis",
     "large layer",
 )
+# The share of layers whose channels come first.
+CHANNELS_FIRST = 0.3
 # Larger problems take too long to measure by the slowest algorithm.
 MAX_MULTIPLY_ADDS = 2e9
 MAX_ELEMENTS = 2e7
@@ -41,6 +43,8 @@ def draw(rng: np.random.Generator, dtype: np.dtype, kinds: tuple[str, ...] = KIN
     """Yield simplified problems without end: forward ones and both gradients, shapes drawn log-uniformly."""
     while True:
         problem = forward(rng, str(rng.choice(kinds)), dtype)
+        if problem.spec.layout == "channels_last" and rng.uniform() < CHANNELS_FIRST:
+            problem = dataclasses.replace(problem, spec=dataclasses.replace(problem.spec, layout="channels_first"))
         direction = rng.choice(["forward", "input", "kernel"], p=[0.5, 0.25, 0.25])
         if direction != "forward" and not problem.empty:
             problem = problem.input_gradient() if direction == "input" else problem.kernel_gradient()
@@ -97,8 +101,6 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
         else:
             groups = between(rng, 2, 32) if kind == "grouped" else 1
             channels, out = between(rng, 1, 150), between(rng, 1, 150)
-        if rng.uniform() < 0.3:
-            layout = "channels_first"
         if kind == "models":
             layout = "mapped_channels_last"
             groups, batch, channels = between(rng, 2, 16), min(batch, 16), min(channels, 32)
