@@ -19,9 +19,10 @@ from jaxconv._plan import HEAVY_ADVANTAGE, assumed_spread, decide
 from jaxconv._simplify import simplify
 from jaxconv._tuning import Measurement, Tuning
 
-from .cases import Case
+from .cases import Case, operands, random
 from .methods import parameters, problem
 from .test_shard_map import LAYOUTS
+from .tolerances import check
 
 # One device takes an FFT for all three, and the others are not ten times slower.
 LONG = Case("long", (2000,), (500,), n=4)
@@ -36,6 +37,14 @@ CASES = (
     Case("few-outputs", (16,), (13,), padding=1, n=4, c=2, o=2),
     Case("transposed", (5, 4), (3, 2), padding=2, lhs_dilation=(2, 1), n=4, c=2, o=1),
     Case("volume", (4, 3, 3), (2, 1, 3), n=4, c=2, o=2),
+)
+# Signals and images that are transformed along one axis and along several.
+TRANSFORMED = (
+    Case("one-signal", (60,), (40,)),
+    Case("signals", (40,), (30,), padding=3, g=2, n=4, c=2, o=2),
+    Case("one-image", (10, 12), (5, 6)),
+    Case("columns", (8, 6), (5, 1), n=2, c=2, o=3),
+    Case("volume", (5, 4, 6), (2, 3, 2), padding=1, g=2, n=2),
 )
 MOVES = ("all-gather", "all-to-all", "collective-permute")
 ROLES = ("forward", "input gradient", "kernel gradient")
@@ -113,6 +122,40 @@ def test_auto_does_not_gather(mesh, case, role):
         assert bool(moves(lowered(case, mesh, role, tuple(method)))) == bool(fft.gathers)
         if role == "kernel gradient":
             assert fft.reason == "would gather what may be sharded over in_channels, without being 10 times faster"
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=["input", "kernel", "both"])
+@pytest.mark.parametrize("case", TRANSFORMED, ids=str)
+def test_transforms_under_a_sharded_vmap(mesh, case, axes):
+    """XLA on CPU refuses an FFT of what it has laid out otherwise than row by row, as it does with gathered arrays."""
+    x, w = operands(case, "float64")
+    if axes[0] == 0:
+        x = random((4, *case.x_shape), "float64", "x")
+    if axes[1] == 0:
+        w = random((4, *case.w_shape), "float64", "w")
+    ct = random((4, *case.y_shape), "float64", "ct")
+    function = jax.vmap(functools.partial(conv, **case.options, convention="convolution", method="fft"), axes)
+    sharded_x, sharded_w, sharded_ct = (
+        jax.device_put(array, NamedSharding(mesh, PartitionSpec(*["i"] * (axis == 0))))
+        for array, axis in ((x, axes[0]), (w, axes[1]), (ct, 0))
+    )
+    y = jax.jit(function)(sharded_x, sharded_w)
+    (dx,) = jax.jit(lambda w, ct: jax.vjp(lambda x: function(x, w), np.zeros(x.shape))[1](ct))(sharded_w, sharded_ct)
+    (dw,) = jax.jit(lambda x, ct: jax.vjp(lambda w: function(x, w), np.zeros(w.shape))[1](ct))(sharded_x, sharded_ct)
+    inputs, kernels = (list(array) if axis == 0 else [array] * 4 for array, axis in zip((x, w), axes, strict=True))
+    for item in range(4):
+        check("value", y[item], inputs[item], kernels[item], case, "convolution", "float64", fft=True)
+        if axes[0] == 0:
+            check("input", dx[item], ct[item], kernels[item], case, "convolution", "float64", fft=True)
+        if axes[1] == 0:
+            check("kernel", dw[item], ct[item], inputs[item], case, "convolution", "float64", fft=True)
+    # What is shared has the sum of the gradients, as over four times as many outputs or inputs.
+    if axes[0] is None:
+        stacked = np.concatenate(ct, 2), np.concatenate(w, 1)
+        check("input", dx, *stacked, case, "convolution", "float64", fft=True)
+    if axes[1] is None:
+        stacked = np.concatenate(ct, 1), np.concatenate(x, 1)
+        check("kernel", dw, *stacked, case, "convolution", "float64", fft=True)
 
 
 @pytest.mark.parametrize("check_vma", [True, False])

@@ -18,7 +18,9 @@ def _nothing(problem: Problem) -> Collection[str]:
 
 
 def _of_fft(problem: Problem) -> Collection[str]:
-    # Before JAX 0.12 the operands of a Fourier transform are gathered, whichever of their axes is sharded.
+    # Before JAX 0.12 the operands of a Fourier transform are gathered, whichever of their axes is sharded. Since then a
+    # sharded batch stays where it is, but groups and output channels behind one do not (`_transforms.flattened`): that
+    # is not said, since whoever shards only the batch would pay for it.
     return AXES if jax.__version_info__ < (0, 12) else ("in_channels",)
 
 

@@ -15,26 +15,16 @@ of Computation 19, 1965.
 
 import functools
 import math
-from collections.abc import Callable
 
 import jax
 import numpy as np
 from jax import numpy as jnp
 
+from jaxconv._algorithms._transforms import flattened
+
 # From so many points on it is faster, for at most FEW rows.
 LONG = 2048
 FEW = 2
-
-
-def by_rows(transform: Callable[[jax.Array], jax.Array], array: jax.Array) -> jax.Array:
-    """Transform the last axis of array[g, n, ...] as that of a matrix.
-
-    XLA on CPU refuses an FFT whose operand it has laid out otherwise than row by row, as it does with a sharded array
-    of this rank. The batch comes first among the rows, so that they stay sharded as it is.
-    """
-    array = array.swapaxes(0, 1)
-    rows = transform(array.reshape(-1, array.shape[-1]))
-    return rows.reshape(*array.shape[:-1], rows.shape[-1]).swapaxes(0, 1)
 
 
 def columns(length: int) -> int:
@@ -57,13 +47,13 @@ def transform(array: jax.Array) -> jax.Array:
     """Transform the last axis of a real array to the last two of its spectrum, [m, l]."""
     width = columns(array.shape[-1])
     matrix = array.reshape(*array.shape[:-1], -1, width)
-    partial = by_rows(jnp.fft.rfft, matrix.swapaxes(-1, -2)).swapaxes(-1, -2)
-    return by_rows(jnp.fft.fft, partial * _between(matrix.shape[-2], width, partial.dtype))
+    partial = flattened(jnp.fft.rfftn, matrix, [-2])
+    return flattened(jnp.fft.fftn, partial * _between(matrix.shape[-2], width, partial.dtype), [-1])
 
 
 def inverse(spectrum: jax.Array, length: int) -> jax.Array:
     """Return the real array with so many samples of a spectrum [..., m, l]."""
     width = spectrum.shape[-1]
-    partial = by_rows(jnp.fft.ifft, spectrum) * jnp.conj(_between(length // width, width, spectrum.dtype))
-    matrix = by_rows(functools.partial(jnp.fft.irfft, n=length // width), partial.swapaxes(-1, -2)).swapaxes(-1, -2)
+    partial = flattened(jnp.fft.ifftn, spectrum, [-1]) * jnp.conj(_between(length // width, width, spectrum.dtype))
+    matrix = flattened(functools.partial(jnp.fft.irfftn, s=[length // width]), partial, [-2])
     return matrix.reshape(*matrix.shape[:-2], length)

@@ -33,6 +33,7 @@ from jax import numpy as jnp
 
 from jaxconv._algorithms import _long_rows
 from jaxconv._algorithms._once import Call
+from jaxconv._algorithms._transforms import flattened
 from jaxconv._cost import Cost, fft_error, fresh
 from jaxconv._dtypes import accumulation_dtype, is_complex, is_inexact
 from jaxconv._spec import Problem, dilated
@@ -185,10 +186,9 @@ def _transform(array: jax.Array, lengths: dict[int, int], complex_data: bool, tw
     axes = [3 + axis for axis in lengths]
     if two_steps:
         return _long_rows.transform(jnp.moveaxis(array, axes[0], -1))
-    first = axes[-MAX_AXES:]
-    array = jnp.fft.fftn(array, axes=first) if complex_data else jnp.fft.rfftn(array, axes=first)
+    array = flattened(jnp.fft.fftn if complex_data else jnp.fft.rfftn, array, axes[-MAX_AXES:])
     for stop in range(len(axes) - MAX_AXES, 0, -MAX_AXES):
-        array = jnp.fft.fftn(array, axes=axes[max(stop - MAX_AXES, 0) : stop])
+        array = flattened(jnp.fft.fftn, array, axes[max(stop - MAX_AXES, 0) : stop])
     return array
 
 
@@ -197,12 +197,9 @@ def _inverse(array: jax.Array, lengths: dict[int, int], complex_data: bool, two_
     if two_steps:
         return jnp.moveaxis(_long_rows.inverse(array, math.prod(lengths.values())), -1, axes[0])
     for stop in range(len(axes) - MAX_AXES, 0, -MAX_AXES):
-        array = jnp.fft.ifftn(array, axes=axes[max(stop - MAX_AXES, 0) : stop])
-    last = list(lengths)[-MAX_AXES:]
-    sizes, axes = [lengths[axis] for axis in last], [3 + axis for axis in last]
-    if complex_data:
-        return jnp.fft.ifftn(array, s=sizes, axes=axes)
-    return jnp.fft.irfftn(array, s=sizes, axes=axes)
+        array = flattened(jnp.fft.ifftn, array, axes[max(stop - MAX_AXES, 0) : stop])
+    last = jnp.fft.ifftn if complex_data else jnp.fft.irfftn
+    return flattened(functools.partial(last, s=list(lengths.values())[-MAX_AXES:]), array, axes[-MAX_AXES:])
 
 
 def contract(x: jax.Array, w: jax.Array) -> jax.Array:

@@ -23,7 +23,8 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._algorithms import _long_rows, _one_axis, fft
+from jaxconv._algorithms import _one_axis, fft
+from jaxconv._algorithms._transforms import flattened
 from jaxconv._cost import Cost
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem
@@ -96,10 +97,10 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     x = x.reshape(*x.shape[:3], stretches + 1, good)
     x = lax.concatenate([x[..., :-1, :], x[..., 1:, : taps - 1]], 4)
     if is_complex(dtype):
-        spectrum = fft.contract(_long_rows.by_rows(jnp.fft.fft, x), jnp.fft.fft(w, n=length)[..., None, :])
-        y = _long_rows.by_rows(jnp.fft.ifft, spectrum)
+        spectrum = fft.contract(flattened(jnp.fft.fftn, x, [-1]), jnp.fft.fft(w, n=length)[..., None, :])
+        y = flattened(jnp.fft.ifftn, spectrum, [-1])
     else:
-        spectrum = fft.contract(_long_rows.by_rows(jnp.fft.rfft, x), jnp.fft.rfft(w, n=length)[..., None, :])
-        y = _long_rows.by_rows(functools.partial(jnp.fft.irfft, n=length), spectrum)
+        spectrum = fft.contract(flattened(jnp.fft.rfftn, x, [-1]), jnp.fft.rfft(w, n=length)[..., None, :])
+        y = flattened(functools.partial(jnp.fft.irfftn, s=[length]), spectrum, [-1])
     y = y[..., taps - 1 :].reshape(*y.shape[:3], stretches * good)[..., : full : flat.spec.strides[0]]
     return _one_axis.restore(problem, y).astype(problem.spec.out_dtype)
