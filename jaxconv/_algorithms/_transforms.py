@@ -14,7 +14,7 @@ def flattened(transform: Callable[..., jax.Array], array: jax.Array, axes: Seque
     transformed leaves it nothing to exchange. The batch comes first in that axis, so that it stays sharded as it is.
     """
     last = range(-len(axes), 0)
-    array = jnp.moveaxis(array.swapaxes(0, 1), axes, last)
+    array = jnp.moveaxis(array, axes, last).swapaxes(0, 1)
     others = array.shape[: -len(axes)]
     rows = transform(array.reshape(-1, *array.shape[-len(axes) :]), axes=last)
-    return jnp.moveaxis(rows.reshape(*others, *rows.shape[1:]), last, axes).swapaxes(0, 1)
+    return jnp.moveaxis(rows.reshape(*others, *rows.shape[1:]).swapaxes(0, 1), last, axes)
