@@ -76,7 +76,7 @@ def data(dtype="float32"):
 
 def transforms(fn, *args, **options):
     """How many FFTs are in a compiled function."""
-    return jax.jit(fn).lower(*args, **options).as_text().count("stablehlo.fft")
+    return jax.jit(fn).lower(*args, **options).compile().as_text().count("fft_type=")
 
 
 # --- where a table is in force ----------------------------------------------------------------------------------------
