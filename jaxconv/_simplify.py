@@ -56,8 +56,8 @@ def simplify(problem: Problem) -> tuple[Problem, Parts]:
         lhs_dilation=tuple(axis.lhs_dilation for axis in axes),
         rhs_dilation=tuple(axis.rhs_dilation for axis in axes),
     )
-    several = [length for length in (problem.batch, problem.in_channels, problem.out_channels) if length > 1]
-    if spec.layout == "batch_second" and len(several) <= 1:
+    sizes = (problem.batch, problem.in_channels, problem.out_channels)
+    if spec.layout == "batch_second" and problem.static and sum(size > 1 for size in sizes) <= 1:
         simple = dataclasses.replace(simple, layout="channels_first")
     kernel = tuple(axis.taps for axis in axes)
     if spec.convention == "convolution":
