@@ -100,6 +100,16 @@ def _in_planes(problem: Problem) -> bool:
     )
 
 
+def _orders(problem: Problem) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the orders of the canonical axes in which windows of x are gathered and w is multiplied."""
+    spatial = tuple(range(3, 3 + problem.spec.ndim))
+    if _matrices.channels_first(problem, problem.in_channels):
+        stored, _, _ = _windows.stored_orders(problem)
+        return stored, stored
+    behind = (0, 2, *spatial, 1)
+    return (0, 1, 2, *spatial) if _in_planes(problem) else behind, behind
+
+
 def gathers(problem: Problem) -> tuple[str, ...]:
     """Return the axes that the products merge with others or take apart."""
     merged = {"batch": problem.outputs > 1, "in_channels": _chunk(problem) < problem.in_channels}
@@ -110,8 +120,7 @@ def work(problem: Problem) -> _matrices.Work:
     """Return what the products take."""
     spatial = tuple(range(3, 3 + problem.spec.ndim))
     x_order, w_order, y_order = _windows.stored_orders(problem)
-    wanted = x_order if _matrices.channels_first(problem, problem.in_channels) else (0, 2, *spatial, 1)
-    gathered = (0, 1, 2, *spatial) if _in_planes(problem) else wanted
+    gathered, wanted = _orders(problem)
     padded, windows, results = _windows.padded_size(_in_blocks(problem)), _gathered(problem), math.prod(problem.y_shape)
     chunks = -(-problem.in_channels // _chunk(problem)) * -(-problem.kernel_shape[0] // _rows(problem))
     return _matrices.Work(
@@ -169,14 +178,12 @@ def _multiply(problem: Problem, w: jax.Array, columns: jax.Array, items: int, pl
 def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     """Correlate canonical operands in the dtype of accumulation."""
     spec, ndim = problem.spec, problem.spec.ndim
-    space, groups = range(3, 3 + ndim), (problem.groups,) if problem.groups > 1 else ()
-    channels_first = _matrices.channels_first(problem, problem.in_channels)
-    order, _, _ = _windows.stored_orders(problem)
-    order = order if channels_first else (0, 2, *space, 1)
+    groups = (problem.groups,) if problem.groups > 1 else ()
     # A single channel has no axis: in the loop below XLA on CPU may copy the kernel into another order of its axes.
-    axes = [axis for axis in range(3 + ndim) if axis != 2 or problem.in_channels > 1]
-    of_w = _matrices.layout(problem, *(axis for axis in order if axis in axes))
-    of_x = _matrices.layout(problem, *axes) if _in_planes(problem) else of_w
+    of_x, of_w = (
+        _matrices.layout(problem, *(axis for axis in order if axis != 2 or problem.in_channels > 1))
+        for order in _orders(problem)
+    )
     chunk = _chunk(problem)
     leads, wide = _columns_lead(problem), problem.outputs * problem.batch
     product_shape = (*groups, *((wide, problem.out_channels) if leads else (problem.out_channels, wide)))
