@@ -17,6 +17,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import REGISTRY
+from jaxconv._algorithms._once import Call
 from jaxconv._algorithms._windows import stored_orders
 from jaxconv._cost import is_calibrated
 from jaxconv._dtypes import is_complex, is_inexact
@@ -33,8 +34,8 @@ HOPELESS_BY_WORK = 100.0
 # Not taken: what takes longer to compile, in seconds.
 SLOWEST_COMPILATION = 10.0
 # Calls shorter than SHORT seconds are repeated in one program until it takes twice as long, up to MOST_REPEATS times if
-# that compiles in about LONGEST_COMPILATION seconds: they would be hidden behind what any call takes, up to 0.1 ms.
-SHORT, MOST_REPEATS, LONGEST_COMPILATION = 1e-3, 8, 1.0
+# that compiles in LONGEST_COMPILATION seconds at most: they would be hidden behind what any call takes, up to 0.1 ms.
+SHORT, MOST_REPEATS, LONGEST_COMPILATION = 1e-3, 16, 1.5
 # Rounds in which every candidate is called once, in turn: at least and at most. After the FEWEST-th a candidate is
 # dropped if its shortest time is LAGGING times the leader's median, and none begins after LONGEST_RACE seconds.
 FEWEST, MOST, LAGGING, LONGEST_RACE = 3, 15, 1.3, 1.0
@@ -174,7 +175,8 @@ def prepare(problem: Problem, operands: tuple[jax.Array, ...]) -> Trial | str:
     if single >= SHORT or count <= 1:
         return Trial(call, 1, [single])
     operands = (*operands, jnp.zeros((), operands[1].dtype))
-    run, _ = _compile(repeated(convolve, count), operands)
+    (device,) = operands[0].devices()
+    run, _ = _compile(repeated(convolve, count, device.platform), operands)
     call = functools.partial(run, *operands)
     return Trial(call, count, [min(_seconds(call) for _ in range(2)) / count])
 
@@ -192,26 +194,39 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def repeated(fn: Callable[[Any, Any], jax.Array], count: int) -> Callable[..., list[jax.Array]]:
-    """Return a function of two operands and a zero that calls another one so often, and returns all results.
+def repeated(fn: Callable[[Any, Any], jax.Array], count: int, platform: str) -> Callable[..., list[jax.Array]]:
+    """Return a function of two operands and a zero that calls another one so often, and returns its results.
 
     Both operands depend on the result before, as far as XLA can know: to their first elements it adds that result's
     first element times the zero. Were only one of them to change, XLA would do what an algorithm does to the other once
     for all: it removes the barriers, which keep it from moving work between calls, before it looks for equal
     operations. Unrolled, since in the body of a loop XLA on CPU computes some convolutions in another, much slower way.
+
+    On CPU only the last result is returned, so that all share memory, as those of separate calls do; and operands
+    change in calls that are not inlined, which need the whole result, and change them where they stand: what is fused
+    with the change makes copies of them, which can take longer than a convolution. Elsewhere, where calls are inlined,
+    all results are returned, since of what is not XLA may compute nothing but the first element.
     """
+    once = Call(platform)
 
     def run(first: jax.Array, second: jax.Array, zero: jax.Array) -> list[jax.Array]:
-        results = []
+        results: list[jax.Array] = []
         for _ in range(count):
             result, first, second = lax.optimization_barrier((fn(first, second), first, second))
             results.append(result)
-            change = zero * result[(0,) * result.ndim].astype(zero.dtype)
-            changed = (operand.at[(0,) * operand.ndim].add(change) for operand in (first, second))
+            changed = (once.apart(_changed, operand, result, zero) for operand in (first, second))
             first, second = lax.optimization_barrier(tuple(changed))
-        return results
+        return results[-1:] if platform == "cpu" else results
 
     return run
+
+
+def _changed(operand: jax.Array, result: jax.Array, zero: jax.Array) -> jax.Array:
+    """Add a zero to the first element of an operand, which depends on that of a result."""
+    change = zero * lax.slice(result, (0,) * result.ndim, (1,) * result.ndim).astype(zero.dtype)
+    first = lax.slice(operand, (0,) * operand.ndim, (1,) * operand.ndim)
+    changed = first + change.reshape(first.shape).astype(operand.dtype)
+    return lax.dynamic_update_slice(operand, changed, (0,) * operand.ndim)
 
 
 def stored_shapes(problem: Problem) -> tuple[tuple[int, ...], ...]:

@@ -255,7 +255,7 @@ def test_what_is_timed(layout):
     x, w = (jnp.asarray(random(shape, "float32", str(shape))) for shape in _measure.stored_shapes(p))
     once = _measure.convolve_stored(x, w, p)
     convolve = functools.partial(_measure.convolve_stored, problem=p)
-    for result in _measure.repeated(convolve, 3)(x, w, jnp.zeros((), w.dtype)):
+    for result in _measure.repeated(convolve, 3, jax.default_backend())(x, w, jnp.zeros((), w.dtype)):
         np.testing.assert_allclose(result, once, rtol=1e-5, atol=1e-5)
     shapes = {
         "channels_first": p.y_shape,
@@ -273,7 +273,8 @@ def test_nothing_is_computed_once_for_several_runs():
     x, w = _measure.draw_operands(p)
 
     def transforms(count):
-        repeated = _measure.repeated(functools.partial(_measure.convolve_stored, problem=p), count)
+        convolve = functools.partial(_measure.convolve_stored, problem=p)
+        repeated = _measure.repeated(convolve, count, jax.default_backend())
         return jax.jit(repeated).lower(x, w, jnp.zeros((), w.dtype)).compile().as_text().count("fft_type=")
 
     assert transforms(3) == 3 * transforms(1) > 0

@@ -22,8 +22,9 @@ from jaxconv._algorithms import REGISTRY
 from jaxconv._plan import Decision
 
 # Where the fastest way of a case takes less than SHORT seconds, all that take at most LONGEST are repeated inside one
-# call, as often as it takes the fastest to last twice SHORT, if MOST_REPEATS and the seconds of compilation allow it.
-SHORT, LONGEST, MOST_REPEATS, COMPILE = 200e-6, 2e-3, 16, 0.6
+# call, as in `jaxconv.autotune`: as often as it takes the fastest to last twice SHORT, if that compiles soon enough.
+SHORT, MOST_REPEATS, COMPILE = _measure.SHORT, _measure.MOST_REPEATS, _measure.LONGEST_COMPILATION
+LONGEST = 5e-3
 # OpenMP's threads spin for some milliseconds after each of torch's calls, and would slow down whoever comes next.
 PAUSES = {"torch": 0.012}
 # Multiply-adds a second of ways that go by the definition: what a call will take, roughly. One channel and layers.
@@ -170,7 +171,7 @@ class _Ready:
             times = max(1, min(times, int(COMPILE / (self.compile_seconds or COMPILE))))
             if times > 1:
                 self._arguments = (*self._arguments, jax.numpy.zeros((), self._arguments[1].dtype))
-                self._run, _ = _compiled(_measure.repeated(self.way.fn, times), self._arguments)
+                self._run, _ = _compiled(_measure.repeated(self.way.fn, times, jax.default_backend()), self._arguments)
         self.repeats = times
         self.call()
 
