@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -174,10 +174,7 @@ def prepare(problem: Problem, operands: tuple[jax.Array, ...]) -> Trial | str:
     count = min(MOST_REPEATS, int(2 * SHORT / single) + 1, int(LONGEST_COMPILATION / max(compilation, 1e-3)))
     if single >= SHORT or count <= 1:
         return Trial(call, 1, [single])
-    operands = (*operands, jnp.zeros((), operands[1].dtype))
-    (device,) = operands[0].devices()
-    run, _ = _compile(repeated(convolve, count, device.platform), operands)
-    call = functools.partial(run, *operands)
+    call = chained(convolve, count, operands)
     return Trial(call, count, [min(_seconds(call) for _ in range(2)) / count])
 
 
@@ -194,8 +191,27 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def repeated(fn: Callable[[Any, Any], jax.Array], count: int, platform: str) -> Callable[..., list[jax.Array]]:
-    """Return a function of two operands and a zero that calls another one so often, and returns its results.
+def chained(fn: Callable[[Any, Any], jax.Array], count: int, operands: Sequence[Any]) -> Callable[[], list[jax.Array]]:
+    """Compile a function of two operands for calls that run it so often, each on what the last one left of them."""
+    first, second = (jnp.array(operand, copy=True) for operand in operands)
+    (device,) = first.devices()
+    zero = jnp.zeros((), second.dtype)
+    run = jax.jit(repeated(fn, count, device.platform), donate_argnums=(0, 1))
+    with tuned(None):  # the table, if any, is in the specification
+        compiled = run.lower(first, second, zero).compile()
+
+    def call() -> list[jax.Array]:
+        nonlocal first, second
+        results, first, second = compiled(first, second, zero)
+        return results
+
+    return call
+
+
+def repeated(
+    fn: Callable[[Any, Any], jax.Array], count: int, platform: str
+) -> Callable[..., tuple[list[jax.Array], jax.Array, jax.Array]]:
+    """Return a function of two operands and a zero that calls another one so often; its results, and both operands.
 
     Both operands depend on the result before, as far as XLA can know: to their first elements it adds that result's
     first element times the zero. Were only one of them to change, XLA would do what an algorithm does to the other once
@@ -203,20 +219,20 @@ def repeated(fn: Callable[[Any, Any], jax.Array], count: int, platform: str) -> 
     operations. Unrolled, since in the body of a loop XLA on CPU computes some convolutions in another, much slower way.
 
     On CPU only the last result is returned, so that all share memory, as those of separate calls do; and operands
-    change in calls that are not inlined, which need the whole result, and change them where they stand: what is fused
-    with the change makes copies of them, which can take longer than a convolution. Elsewhere, where calls are inlined,
-    all results are returned, since of what is not XLA may compute nothing but the first element.
+    change in calls that are not inlined, which need the whole result, and change them where they stand, if they are
+    donated: what is fused with the change makes copies of them, which can take longer than a convolution. Elsewhere,
+    where calls are inlined, all results are returned, since of what is not XLA may compute the first element alone.
     """
     once = Call(platform)
 
-    def run(first: jax.Array, second: jax.Array, zero: jax.Array) -> list[jax.Array]:
+    def run(first: jax.Array, second: jax.Array, zero: jax.Array) -> tuple[list[jax.Array], jax.Array, jax.Array]:
         results: list[jax.Array] = []
         for _ in range(count):
             result, first, second = lax.optimization_barrier((fn(first, second), first, second))
             results.append(result)
             changed = (once.apart(_changed, operand, result, zero) for operand in (first, second))
             first, second = lax.optimization_barrier(tuple(changed))
-        return results[-1:] if platform == "cpu" else results
+        return results[-1:] if platform == "cpu" else results, first, second
 
     return run
 

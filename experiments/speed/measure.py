@@ -170,8 +170,7 @@ class _Ready:
         if self.way.traced:
             times = max(1, min(times, int(COMPILE / (self.compile_seconds or COMPILE))))
             if times > 1:
-                self._arguments = (*self._arguments, jax.numpy.zeros((), self._arguments[1].dtype))
-                self._run, _ = _compiled(_measure.repeated(self.way.fn, times, jax.default_backend()), self._arguments)
+                self._run, self._arguments = _measure.chained(self.way.fn, times, self._arguments), ()
         self.repeats = times
         self.call()
 
