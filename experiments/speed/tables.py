@@ -265,8 +265,9 @@ def _steps(results: Results) -> list[str]:
     return [
         "## Training steps of models\n",
         "Milliseconds of a whole step of gradient descent (loss, gradients, update) in float32: as a jitted function "
-        f"called from Python, and inside `jax.lax.scan`. {about}. The same model, made with the layers of "
-        "`jaxconv.nn`, with those of `flax.nnx`, and in torch; their losses agree.\n",
+        "called from Python, and inside `jax.lax.scan`; and of two compilations the shorter. "
+        f"{about}. The same model, made with the layers of `jaxconv.nn`, with those of `flax.nnx`, and in torch; their "
+        "losses agree.\n",
         table(header, rows),
     ]
 

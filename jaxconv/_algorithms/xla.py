@@ -346,6 +346,8 @@ def _in_groups(operand: jax.Array, order: tuple[int, ...], beside: bool) -> jax.
 
 def _of_group(operand: jax.Array, group: Any, groups: int, beside: bool) -> jax.Array:
     """Return what `_in_groups` has of one group."""
+    if groups == 1:
+        return operand if beside else lax.squeeze(operand, (0,))
     if not beside:
         return lax.dynamic_index_in_dim(operand, group, keepdims=False)
     size = operand.shape[-1] // groups
