@@ -91,10 +91,11 @@ def is_calibrated(platform: str) -> bool:
 def seconds(cost: Cost, algorithm: str, platform: str, dtype: np.dtype) -> float:
     """Model the time of an algorithm on a platform.
 
-    On a platform without measurements it is the time of the arithmetic, at a rate of 1e12 multiply-adds a second.
+    On a platform without measurements, or for an algorithm that was never measured, it is the time of the arithmetic, at
+    a rate of 1e12 multiply-adds a second.
     """
     tables = _constants(platform)
-    if tables is None:
+    if tables is None or algorithm not in tables:
         return 1e-12 * cost.work
     name, factor = _SPEED_CLASS.get(np.dtype(dtype).name, ("float32", 1.0))
     # What no problem measured in the dtype had costs what it does in float32, and nothing if none had it there either.

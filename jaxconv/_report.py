@@ -14,7 +14,7 @@ from jaxconv._dtypes import is_inexact
 from jaxconv._plan import Candidate, Decision, Spread, assumed_spread, decide
 from jaxconv._primitive import conv_p
 from jaxconv._simplify import simplify
-from jaxconv._spec import Method, Problem
+from jaxconv._spec import Method, Problem, is_static
 from jaxconv._text import algorithm_name, describe, duration, table
 
 _ROLES = ("forward", "input gradient", "kernel gradient")
@@ -101,7 +101,7 @@ def plan(
     TypeError
         If a pair of shapes is incomplete, or a function is given together with a mode, dtype or method.
     ValueError
-        If the mode, the method or the platform is unknown, or devices is less than 1.
+        If the mode, the method or the platform is unknown, devices is less than 1, or a size is symbolic.
 
     Examples
     --------
@@ -127,6 +127,12 @@ def plan(
             f"{', '.join(given)} cannot be given with a function, which brings its own: bind them first, for example "
             "with functools.partial(jaxconv.signal.convolve, mode='same')"
         )
+    for shape in (getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(args)):
+        if not all(map(is_static, shape)):
+            raise ValueError(
+                f"jaxconv.plan needs known sizes, got shape {shape}: a program that is exported with symbolic sizes "
+                "takes 'xla', whatever the sizes turn out to be"
+            )
     spread = assumed_spread(devices)
     return Report(_plan_convolution(problem, platform, spread) for problem in convolutions(fn, *args))
 

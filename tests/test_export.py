@@ -100,3 +100,22 @@ def test_symbolic_length():
         case = Case("symbolic", (length,), (3,), padding=2)
         x, w = operands(case, "float64")
         check("value", program.call(x, w), x, w, case, "convolution", "float64", fft=True)
+
+
+@pytest.mark.parametrize("groups", [2, 9, 20, 40])
+def test_symbolic_batch_with_groups(groups):
+    """As few as are written out, and as many as are looped over or left to XLA."""
+    case = Case("symbolic", (6,), (3,), padding=1, g=groups, n=2, c=1, o=2)
+    function = jax.jit(functools.partial(conv, **case.options))
+    program = export.export(function)(symbolic(f"{groups}, b, 1, 6"), symbolic(f"{groups}, 2, 1, 3"))
+    x, w = operands(case, "float64")
+    check("value", program.call(x, w), x, w, case, "correlation", "float64", fft=True)
+
+
+def test_negative_padding_beside_symbolic_sizes():
+    """XLA on CPU reads outside of the array: see docs/deviations.md."""
+    case = Case("cropped", (15, 4, 8), (15, 1, 1), padding=((0, 0), (0, 0), (-5, 1)))
+    function = jax.jit(functools.partial(conv, **case.options))
+    program = export.export(function)(symbolic("1, 1, 1, 15, h, 8"), symbolic("1, 1, 1, 15, 1, 1"))
+    x, w = operands(case, "float64")
+    check("value", program.call(x, w), x, w, case, "correlation", "float64", fft=True)

@@ -36,7 +36,7 @@ CASES = (
     Case("signal", (72,), (5,), padding=((0, 2),), n=4),
     Case("few-outputs", (16,), (13,), padding=1, n=4, c=2, o=2),
     Case("transposed", (5, 4), (3, 2), padding=2, lhs_dilation=(2, 1), n=4, c=2, o=1),
-    Case("volume", (4, 3, 3), (2, 1, 3), n=4, c=2, o=2),
+    Case("volume", (4, 4, 3), (2, 2, 3), n=4, c=2, o=2),
 )
 # Signals and images that are transformed along one axis and along several.
 TRANSFORMED = (
@@ -125,8 +125,10 @@ def test_auto_does_not_gather(mesh, case, role):
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)], ids=["input", "kernel", "both"])
-@pytest.mark.parametrize("case", TRANSFORMED, ids=str)
-def test_transforms_under_a_sharded_vmap(mesh, case, axes):
+@pytest.mark.parametrize(
+    ("case", "method"), [*((case, "fft") for case in TRANSFORMED), (Case("stretches", (90,), (5,), c=2), "overlap")]
+)
+def test_transforms_under_a_sharded_vmap(mesh, case, method, axes):
     """XLA on CPU refuses an FFT of what it has laid out otherwise than row by row, as it does with gathered arrays."""
     x, w = operands(case, "float64")
     if axes[0] == 0:
@@ -134,7 +136,7 @@ def test_transforms_under_a_sharded_vmap(mesh, case, axes):
     if axes[1] == 0:
         w = random((4, *case.w_shape), "float64", "w")
     ct = random((4, *case.y_shape), "float64", "ct")
-    function = jax.vmap(functools.partial(conv, **case.options, convention="convolution", method="fft"), axes)
+    function = jax.vmap(functools.partial(conv, **case.options, convention="convolution", method=method), axes)
     sharded_x, sharded_w, sharded_ct = (
         jax.device_put(array, NamedSharding(mesh, PartitionSpec(*["i"] * (axis == 0))))
         for array, axis in ((x, axes[0]), (w, axes[1]), (ct, 0))

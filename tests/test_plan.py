@@ -13,6 +13,7 @@ import pytest
 
 import jaxconv
 from jaxconv._algorithms import REGISTRY
+from jaxconv._cost import seconds
 from jaxconv._ops import conv
 from jaxconv._plan import choose, decide
 from jaxconv._simplify import simplify
@@ -287,6 +288,18 @@ def test_report():
 def test_bad_input(arguments, options, error, pattern):
     with pytest.raises(error, match=pattern):
         jaxconv.plan(*arguments, **options)
+
+
+def test_symbolic_sizes_are_refused():
+    x, w = (jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), "float32") for shape in ("1, b, 1, 9", "1, 1, 1, 3"))
+    with pytest.raises(ValueError, match=r"needs known sizes, got shape \(1, b, 1, 9\): .* 'xla'"):
+        jaxconv.plan(conv, x, w)
+
+
+def test_algorithm_that_was_never_measured():
+    """It is weighed by its arithmetic until constants are fitted, which takes a planner that knows it."""
+    cost = REGISTRY["shift"].cost(problem(Case("short", (50,), (3,)), "float32"))
+    assert seconds(cost, "new", "cpu", np.dtype("float32")) == 1e-12 * cost.work > 0
 
 
 def test_gpu_is_the_other_name_of_cuda():

@@ -186,6 +186,8 @@ def test_half_precision_is_only_for_storage(dtype, count, method):
             BY_NAME["2d-mixed-dilations"],
             Case("2d-left-over", (13, 14), (2, 3), (3, 4), n=2, c=2, o=3),
             Case("1d-left-over", (29,), (3,), (3,), n=2, c=2, o=3),
+            Case("1d-phases", (6,), (3,), padding=2, lhs_dilation=2, n=2),
+            Case("2d-phases", (4, 5), (5, 3), padding=2, lhs_dilation=(3, 2), n=2, c=2, o=3),
         ],
         ("float32",),
         ("direct", *LOCAL),

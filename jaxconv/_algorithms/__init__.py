@@ -127,6 +127,7 @@ register(
         planes.cost,
         planes.run,
         inner=planes.inner,
+        gathers=planes.gathers,
     )
 )
 register(

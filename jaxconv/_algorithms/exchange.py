@@ -29,7 +29,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._algorithms import _windows, xla
+from jaxconv._algorithms import _finite
 from jaxconv._cost import Cost
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem, dilated
@@ -92,9 +92,7 @@ def exchanged(
 
 def _meets_more(problem: Problem) -> bool:
     """Whether some output would meet a sample that it does not read, and such a sample may be no finite number."""
-    if not jnp.issubdtype(problem.dtype, jnp.inexact):
-        return False
-    return any(low > 0 or high > 0 for low, high in inner(problem).spec.padding)
+    return _finite.matters(problem) and any(max(pads) > 0 for pads in inner(problem).spec.padding)
 
 
 def cost(problem: Problem) -> Cost:
@@ -110,23 +108,4 @@ def run(
     """Convolve canonical operands; ``compute`` is what convolves the exchanged ones."""
     kernel = lax.rev(w, tuple(range(3, w.ndim))) if problem.spec.convention == "convolution" else w
     y = exchanged(problem, x, kernel, compute)
-    return _if_finite(problem, y, x, w) if _meets_more(problem) else y
-
-
-def _if_finite(problem: Problem, y: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:
-    """Return a result if all of it is finite, otherwise compute it by the definition."""
-    # XLA on CPU copies what enters a branch unless it lies in memory in the order of its axes, without those of length
-    # 1: as the caller holds it. Without a barrier transpositions inside the branch would be moved in front of it.
-    shapes = (problem.x_shape, problem.w_shape, problem.y_shape)
-    of_x, of_w, of_y = (
-        _windows.Layout(tuple(axis for axis in order if shape[axis] > 1))
-        for order, shape in zip(_windows.stored_orders(problem), shapes, strict=True)
-    )
-
-    def by_definition(y: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:
-        return of_y.arrange(xla.run(problem, of_x.undo(x, 3 + problem.spec.ndim), of_w.undo(w, 3 + problem.spec.ndim)))
-
-    y = of_y.arrange(y)
-    operands = lax.optimization_barrier((y, of_x.arrange(x), of_w.arrange(w)))
-    y = lax.cond(jnp.isfinite(operands[0]).all(), lambda y, x, w: y, by_definition, *operands)
-    return of_y.undo(y, 3 + problem.spec.ndim)
+    return _finite.or_by_definition(problem, y, x, w, look_at="result") if _meets_more(problem) else y

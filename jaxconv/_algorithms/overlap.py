@@ -96,11 +96,12 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     x = lax.pad(x, jnp.zeros((), dtype), [(0, 0, 0)] * 3 + [(low, total - low - x.shape[-1], 0)])
     x = x.reshape(*x.shape[:3], stretches + 1, good)
     x = lax.concatenate([x[..., :-1, :], x[..., 1:, : taps - 1]], 4)
+    w = lax.pad(w, jnp.zeros((), dtype), [(0, 0, 0)] * 3 + [(0, length - taps, 0)])
     if is_complex(dtype):
-        spectrum = fft.contract(flattened(jnp.fft.fftn, x, [-1]), jnp.fft.fft(w, n=length)[..., None, :])
+        spectrum = fft.contract(flattened(jnp.fft.fftn, x, [-1]), flattened(jnp.fft.fftn, w, [-1])[..., None, :])
         y = flattened(jnp.fft.ifftn, spectrum, [-1])
     else:
-        spectrum = fft.contract(flattened(jnp.fft.rfftn, x, [-1]), jnp.fft.rfft(w, n=length)[..., None, :])
+        spectrum = fft.contract(flattened(jnp.fft.rfftn, x, [-1]), flattened(jnp.fft.rfftn, w, [-1])[..., None, :])
         y = flattened(functools.partial(jnp.fft.irfftn, s=[length]), spectrum, [-1])
     y = y[..., taps - 1 :].reshape(*y.shape[:3], stretches * good)[..., : full : flat.spec.strides[0]]
     return _one_axis.restore(problem, y).astype(problem.spec.out_dtype)

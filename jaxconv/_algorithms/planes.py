@@ -70,6 +70,11 @@ def inner(problem: Problem) -> Problem:
     )
 
 
+def gathers(problem: Problem) -> tuple[str, ...]:
+    """Return the axes that it merges with others in front, so that their devices exchange data."""
+    return ("in_channels",) if problem.kernel_shape[_axis(problem)] > 1 else ()
+
+
 def cost(problem: Problem) -> Cost:
     """Return the cost of copying the input, without the convolution inside."""
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize

@@ -15,12 +15,17 @@ so that the phases of the input are a larger batch of an ordinary convolution of
 
     y[m] = sum_r sum_t w[t s + r] x[(m + t) s + r],     r = 0 ... s - 1
 
-so that windows that do not overlap, as those of patches, need not be gathered. (Other kernels would have to be extended
-by zeros, which would meet samples that the definition does not read.) The gradients of strided, transposed and dilated
-convolutions are of these forms. Whatever algorithm is best for the ordinary convolution computes it, with no
-multiplication by an inserted zero.
+so that windows that do not overlap, as those of patches, need not be gathered. The gradients of strided, transposed and
+dilated convolutions are of these forms. Whatever algorithm is best for the ordinary convolution computes it, with no
+multiplication by a zero inserted between samples.
 
-Cost: that of the ordinary convolution, and one more pass over what is split into phases or put together from them.
+Where the taps are no multiple of L, some phases of the kernel have one tap less, and end with a zero, which meets
+samples that the definition does not read. That does no harm unless such a sample is infinite or not a number. So the
+input is looked at, which has fewer elements than the result: if they are not all finite, XLA's convolution computes the
+result once more, by the definition.
+
+Cost: that of the ordinary convolution, one more pass over what is split into phases or put together from them, and one
+over an input that is looked at.
 
 Error: that of the algorithm inside, of a sum with fewer terms.
 
@@ -36,7 +41,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._algorithms import _windows
+from jaxconv._algorithms import _finite, _windows
 from jaxconv._cost import Cost, fresh
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
@@ -170,8 +175,18 @@ def cost(problem: Problem) -> Cost:
     moved += math.prod(core.w_shape) * (patches and max(axis.taps for axis in axes) > 1)
     moved += math.prod(core.y_shape) * (core.y_shape != problem.y_shape)
     bytes_moved = 2 * itemsize * moved
+    checks = _meets_more(problem)
+    seen = itemsize * math.prod(problem.x_shape) * checks
     terms = {"call": 1, "bytes": bytes_moved, "fresh": fresh(bytes_moved / 2), **_moves(problem, axes)}
+    terms |= {"checks": checks, "seen": seen}
+    bytes_moved += seen
     return Cost(0, 0, bytes_moved, bytes_moved / 2, 0.0, terms)
+
+
+def _meets_more(problem: Problem) -> bool:
+    """Whether phases of the kernel that end with a zero may meet what is no finite number."""
+    steps = zip(problem.kernel_shape, problem.spec.lhs_dilation, strict=True)
+    return _finite.matters(problem) and any(taps % step for taps, step in steps)
 
 
 def _split_kernel(w: jax.Array, axes: list[_Axis]) -> jax.Array:
@@ -242,7 +257,7 @@ def run(
 ) -> jax.Array:
     """Convolve canonical operands; ``compute`` is what convolves the phases."""
     axes = _axes(problem)
-    if problem.spec.convention == "convolution":
-        w = lax.rev(w, tuple(range(3, w.ndim)))
-    y = compute(inner(problem), _split_input(x, axes, problem), _split_kernel(w, axes))
-    return _join_output(y, axes, problem)
+    kernel = lax.rev(w, tuple(range(3, w.ndim))) if problem.spec.convention == "convolution" else w
+    y = compute(inner(problem), _split_input(x, axes, problem), _split_kernel(kernel, axes))
+    y = _join_output(y, axes, problem)
+    return _finite.or_by_definition(problem, y, x, w, look_at="input") if _meets_more(problem) else y

@@ -62,7 +62,9 @@ def _unrolled(problem: Problem) -> bool:
 
 def _looped(problem: Problem) -> bool:
     if problem.groups > MAX_GROUPS:
-        return problem.multiply_adds >= MIN_LOOPED_MULTIPLY_ADDS * problem.groups
+        sizes = (problem.batch, problem.in_channels, problem.out_channels, *problem.output_shape, *problem.kernel_shape)
+        # Sizes that are symbols may be 1.
+        return math.prod(size for size in sizes if is_static(size)) >= MIN_LOOPED_MULTIPLY_ADDS
     return problem.groups > 1 < problem.in_channels * problem.out_channels and not _unrolled(problem)
 
 
@@ -261,11 +263,12 @@ def _channels_last(problem: Problem, x: jax.Array, w: jax.Array, groups: int) ->
     accumulator = accumulation_dtype(spec.out_dtype)
     if is_complex(accumulator):
         x, w = x.astype(accumulator), w.astype(accumulator)
-    # `conv_general_dilated` takes no symbols for padding, `pad` does.
-    symbolic = not all(is_static(amount) for pair in spec.padding for amount in pair)
-    emitted = _emitted(problem) if problem.static else _unpadded(problem) if symbolic else problem
+    # `conv_general_dilated` takes no symbols for padding, and reads outside the array for some negative amounts, which
+    # are simplified away where all sizes are known; `pad` takes both.
+    of_pad = not problem.static and not all(is_static(pad) and pad >= 0 for pads in spec.padding for pad in pads)
+    emitted = _emitted(problem) if problem.static else _unpadded(problem) if of_pad else problem
     padding, lhs_dilation = emitted.spec.padding, emitted.spec.lhs_dilation
-    if symbolic or (problem.static and _pads_first(problem)):
+    if of_pad or (problem.static and _pads_first(problem)):
         before = zip(spec.padding, padding, spec.lhs_dilation, strict=True)
         amounts = [(low, high - left, dilation - 1) for (low, high), (_, left), dilation in before]
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *amounts, (0, 0, 0)])

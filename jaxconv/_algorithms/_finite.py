@@ -1,0 +1,36 @@
+"""Results that hold of finite operands alone, as zeros were multiplied with what the definition does not read.
+
+A product of zero with what is no finite number is not a number, and would spoil outputs that do not read that sample.
+"""
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from jaxconv._algorithms import _windows, xla
+from jaxconv._dtypes import is_inexact
+from jaxconv._spec import Problem
+
+
+def matters(problem: Problem) -> bool:
+    """Whether operands may hold anything but finite numbers."""
+    return is_inexact(problem.dtype)
+
+
+def or_by_definition(problem: Problem, y: jax.Array, x: jax.Array, w: jax.Array, *, look_at: str) -> jax.Array:
+    """Return a result if all of the ``"result"``, or all of the ``"input"``, is finite, else that of the definition."""
+    # XLA on CPU copies what enters a branch unless it lies in memory in the order of its axes, without those of length
+    # 1: as the caller holds it. Without a barrier transpositions inside the branch would be moved in front of it.
+    shapes = (problem.x_shape, problem.w_shape, problem.y_shape)
+    of_x, of_w, of_y = (
+        _windows.Layout(tuple(axis for axis in order if shape[axis] > 1))
+        for order, shape in zip(_windows.stored_orders(problem), shapes, strict=True)
+    )
+
+    def by_definition(y: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:
+        return of_y.arrange(xla.run(problem, of_x.undo(x, 3 + problem.spec.ndim), of_w.undo(w, 3 + problem.spec.ndim)))
+
+    operands = lax.optimization_barrier((of_y.arrange(y), of_x.arrange(x), of_w.arrange(w)))
+    seen = operands[("result", "input").index(look_at)]
+    y = lax.cond(jnp.isfinite(seen).all(), lambda y, x, w: y, by_definition, *operands)
+    return of_y.undo(y, 3 + problem.spec.ndim)
