@@ -91,8 +91,8 @@ def is_calibrated(platform: str) -> bool:
 def seconds(cost: Cost, algorithm: str, platform: str, dtype: np.dtype) -> float:
     """Model the time of an algorithm on a platform.
 
-    On a platform without measurements, or for an algorithm that was never measured, it is the time of the arithmetic, at
-    a rate of 1e12 multiply-adds a second.
+    On a platform without measurements, or for an algorithm that was never measured, it is the time of the arithmetic,
+    at a rate of 1e12 multiply-adds a second.
     """
     tables = _constants(platform)
     if tables is None or algorithm not in tables:
