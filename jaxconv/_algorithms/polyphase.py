@@ -151,16 +151,19 @@ def gathers(problem: Problem) -> tuple[str, ...]:
 def _moves(problem: Problem, axes: list[_Axis]) -> dict[str, float]:
     """Return what is moved between what the caller holds, in his layout, and the phases, as terms of a cost."""
     ndim, core = len(axes), inner(problem)
-    # Each spatial axis has samples, phases that join the batch and phases that join the channels.
-    of_batch, of_channels = range(3 + ndim, 3 + 2 * ndim), range(3 + 2 * ndim, 3 + 3 * ndim)
-    parts = {1: [*reversed(of_batch), 1], 2: [*of_channels, 2]}
-    x_order, _, y_order = _windows.stored_orders(problem)
+    # Each spatial axis has samples, phases that join the batch or output channels, and phases that join the channels.
+    first, second = range(3 + ndim, 3 + 2 * ndim), range(3 + 2 * ndim, 3 + 3 * ndim)
+    of_batch, of_kernel = [axis.input_phases for axis in axes], [axis.kernel_phases for axis in axes]
+    of_channels = [axis.channel_phases for axis in axes]
+    of_items = {1: [*reversed(first), 1], 2: [*second, 2]}
+    x_order, w_order, y_order = _windows.stored_orders(problem)
     counts = []
-    for order, whole, shape, phases in (
-        (x_order, problem.x_shape, core.x_shape, [axis.channel_phases for axis in axes]),
-        (y_order, problem.y_shape, core.y_shape, [axis.kernel_phases for axis in axes]),
+    for order, whole, shape, phases, parts in (
+        (x_order, problem.x_shape, core.x_shape, (*of_batch, *of_channels), of_items),
+        (w_order, problem.w_shape, core.w_shape, (*of_kernel, *of_channels), {1: [*first, 1], 2: [*second, 2]}),
+        (y_order, problem.y_shape, core.y_shape, (*of_batch, *of_kernel), of_items),
     ):
-        sizes = (*whole[:3], *shape[3:], *(axis.input_phases for axis in axes), *phases)
+        sizes = (*whole[:3], *shape[3:], *phases)
         whole_order = [part for axis in order for part in ([axis] if axis < 3 else range(axis, len(sizes), ndim))]
         counts.append(_windows.moves(sizes, whole_order, [part for axis in order for part in parts.get(axis, [axis])]))
     return _windows.total_moves(*counts)
@@ -172,7 +175,7 @@ def cost(problem: Problem) -> Cost:
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     patches = core.in_channels != problem.in_channels
     moved = math.prod(core.x_shape) * (patches or core.batch != problem.batch)
-    moved += math.prod(core.w_shape) * (patches and max(axis.taps for axis in axes) > 1)
+    moved += math.prod(core.w_shape) * (core.w_shape != problem.w_shape)
     moved += math.prod(core.y_shape) * (core.y_shape != problem.y_shape)
     bytes_moved = 2 * itemsize * moved
     checks = _meets_more(problem)
