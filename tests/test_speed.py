@@ -282,6 +282,7 @@ def test_loop(what) -> None:
 
 def test_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "missing", lambda: ["torch"])
+    monkeypatch.setattr(models, "COMPILATIONS", 1)
     build = lambda **layers: nn.CNN(1, 10, image_shape=(4, 4), widths=(3,), **layers)  # noqa: E731
     case = models.ModelCase("cnn", "tiny", build, (2, 4, 4, 1), 10, 1.0)
     ours, flax = models.measure(case, budget=0.0)
@@ -297,11 +298,12 @@ def _different(conv: Any = nn.Conv, **layers: Any) -> nn.CNN:
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
 @pytest.mark.parametrize("case", models.CASES, ids=lambda case: case.name)
-def test_models_in_torch(case: models.ModelCase) -> None:
+def test_models_in_torch(case: models.ModelCase, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch  # pyright: ignore[reportMissingImports]
 
     from experiments.speed import models_torch
 
+    monkeypatch.setattr(models, "COMPILATIONS", 1)
     torch.set_num_threads(1)  # more would wait for those of JAX at every operation
     case = dataclasses.replace(case, images=(2, *case.images[1:]))
     batch = case.batch()
