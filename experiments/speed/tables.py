@@ -43,9 +43,9 @@ each case finds that; the case waits, or is measured again, up to twice. Arrays 
 beforehand, in the layout that each library prefers; torch gets its layers in both layouts. Where the fastest way of a
 case takes less than a millisecond the computation is repeated, up to 16 times and equally often by all ways that take
 at most 5 ms, but for those that would then take too long to compile: JAX's and jaxconv's inside one jitted call,
-unrolled, since any call takes up to 0.1 ms; each run on operands that depend on the last run's result (to their first elements, where they stand in memory, a zero times its
-first one is added), between optimisation barriers, so that no run can be left out, merged with another or moved; the
-others' in a Python loop. Gradients are the
+unrolled, since any call takes up to 0.1 ms; each run on operands that depend on the last run's result (to their first
+elements, where they stand in memory, a zero times its first one is added), between optimisation barriers, so that no
+run can be left out, merged with another or moved; the others' in a Python loop. Gradients are the
 transposes alone, without a forward computation: `jax.linear_transpose`, torch's `convolution_backward`, and the
 convolution with the flipped array for SciPy. What is slower than a peer is measured in further runs, and counts if it
 is slower in all.
