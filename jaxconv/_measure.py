@@ -171,17 +171,19 @@ def prepare(problem: Problem, operands: tuple[jax.Array, ...]) -> Trial | str:
     single = _seconds(call)
     if single < LONG:
         single = min(single, _seconds(call))
-    count = min(MOST_REPEATS, int(2 * SHORT / single) + 1, int(LONGEST_COMPILATION / max(compilation, 1e-3)))
-    if single >= SHORT or count <= 1:
+    count = repeats(single, compilation)
+    if count == 1:
         return Trial(call, 1, [single])
     call = chained(convolve, count, operands)
     return Trial(call, count, [min(_seconds(call) for _ in range(2)) / count])
 
 
-def _compile(fn: Callable[..., Any], operands: tuple[jax.Array, ...]) -> tuple[Any, float]:
+def _compile(
+    fn: Callable[..., Any], operands: tuple[jax.Array, ...], donated: tuple[int, ...] = ()
+) -> tuple[Any, float]:
     start = time.perf_counter()
-    with tuned(None):  # the table is in the specification
-        compiled = jax.jit(fn).lower(*operands).compile()
+    with tuned(None):  # the table, if any, is in the specification
+        compiled = jax.jit(fn, donate_argnums=donated).lower(*operands).compile()
     return compiled, time.perf_counter() - start
 
 
@@ -191,18 +193,23 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def repeats(seconds: float, compilation: float = 0.0) -> int:
+    """Return how often to repeat in one program what takes so many seconds, and so many to compile."""
+    if seconds >= SHORT:
+        return 1
+    return max(1, min(MOST_REPEATS, int(2 * SHORT / seconds) + 1, int(LONGEST_COMPILATION / max(compilation, 1e-3))))
+
+
 def chained(fn: Callable[[Any, Any], jax.Array], count: int, operands: Sequence[Any]) -> Callable[[], list[jax.Array]]:
     """Compile a function of two operands for calls that run it so often, each on what the last one left of them."""
     first, second = (jnp.array(operand, copy=True) for operand in operands)
     (device,) = first.devices()
     zero = jnp.zeros((), second.dtype)
-    run = jax.jit(repeated(fn, count, device.platform), donate_argnums=(0, 1))
-    with tuned(None):  # the table, if any, is in the specification
-        compiled = run.lower(first, second, zero).compile()
+    run, _ = _compile(repeated(fn, count, device.platform), (first, second, zero), donated=(0, 1))
 
     def call() -> list[jax.Array]:
         nonlocal first, second
-        results, first, second = compiled(first, second, zero)
+        results, first, second = run(first, second, zero)
         return results
 
     return call

@@ -139,10 +139,7 @@ def check_supported(problem: Problem, method: Method) -> None:
 
 
 def choose(problem: Problem, platform: str, spread: Spread = ()) -> Algorithm:
-    """Return the algorithm that `decide` chooses for a simplified problem; nothing is weighed if one was asked for."""
-    named = REGISTRY.get(problem.spec.forward_method)
-    if named is not None and named.supports(problem) is None:
-        return named
+    """Return the algorithm for a simplified problem."""
     return REGISTRY[decide(problem, platform, spread).chosen]
 
 

@@ -21,9 +21,8 @@ from jaxconv import _measure
 from jaxconv._algorithms import REGISTRY
 from jaxconv._plan import Decision
 
-# Where the fastest way of a case takes less than SHORT seconds, all that take at most LONGEST are repeated inside one
-# call, as in `jaxconv.autotune`: as often as it takes the fastest to last twice SHORT, if that compiles soon enough.
-SHORT, MOST_REPEATS, COMPILE = _measure.SHORT, _measure.MOST_REPEATS, _measure.LONGEST_COMPILATION
+# Where `jaxconv.autotune` would repeat the fastest way of a case inside one call, all are repeated equally often that
+# take at most LONGEST seconds.
 LONGEST = 5e-3
 # OpenMP's threads spin for some milliseconds after each of torch's calls, and would slow down whoever comes next.
 PAUSES = {"torch": 0.012}
@@ -75,9 +74,8 @@ def record(case: Case, direction: Direction, dtype: str, effort: Effort = Effort
                 reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
                 left_out.append(f"{way.library} {way.name}: {reason}")
         fastest = min(each.single for each in ready)
-        if fastest < SHORT:
-            for each in ready:
-                each.repeat(min(MOST_REPEATS, int(2 * SHORT / fastest) + 1))
+        for each in ready:
+            each.repeat(fastest)
         samples = timing.interleaved(
             [each.call for each in ready], [PAUSES.get(each.way.library, 0.0) for each in ready], effort.budget
         )
@@ -163,14 +161,13 @@ class _Ready:
             result = self._run(*self._arguments)
         _finished(result)
 
-    def repeat(self, times: int) -> None:
-        """Repeat the way so often inside one call, or less often if that would take too long to compile."""
-        if self.single > LONGEST:
+    def repeat(self, fastest: float) -> None:
+        """Repeat the way inside one call as often as one that takes so many seconds, or less if it compiles slowly."""
+        times = _measure.repeats(fastest, self.compile_seconds or 0.0)
+        if times == 1 or self.single > LONGEST:
             return
         if self.way.traced:
-            times = max(1, min(times, int(COMPILE / (self.compile_seconds or COMPILE))))
-            if times > 1:
-                self._run, self._arguments = _measure.chained(self.way.fn, times, self._arguments), ()
+            self._run, self._arguments = _measure.chained(self.way.fn, times, self._arguments), ()
         self.repeats = times
         self.call()
 

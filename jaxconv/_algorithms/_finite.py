@@ -3,21 +3,19 @@
 A product of zero with what is no finite number is not a number, and would spoil outputs that do not read that sample.
 """
 
+from typing import Literal
+
 import jax
 from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _windows, xla
-from jaxconv._dtypes import is_inexact
 from jaxconv._spec import Problem
 
 
-def matters(problem: Problem) -> bool:
-    """Whether operands may hold anything but finite numbers."""
-    return is_inexact(problem.dtype)
-
-
-def or_by_definition(problem: Problem, y: jax.Array, x: jax.Array, w: jax.Array, *, look_at: str) -> jax.Array:
+def or_by_definition(
+    problem: Problem, y: jax.Array, x: jax.Array, w: jax.Array, *, look_at: Literal["result", "input"]
+) -> jax.Array:
     """Return a result if all of the ``"result"``, or all of the ``"input"``, is finite, else that of the definition."""
     # XLA on CPU copies what enters a branch unless it lies in memory in the order of its axes, without those of length
     # 1: as the caller holds it. Without a barrier transpositions inside the branch would be moved in front of it.
@@ -31,6 +29,6 @@ def or_by_definition(problem: Problem, y: jax.Array, x: jax.Array, w: jax.Array,
         return of_y.arrange(xla.run(problem, of_x.undo(x, 3 + problem.spec.ndim), of_w.undo(w, 3 + problem.spec.ndim)))
 
     operands = lax.optimization_barrier((of_y.arrange(y), of_x.arrange(x), of_w.arrange(w)))
-    seen = operands[("result", "input").index(look_at)]
+    seen = operands[0] if look_at == "result" else operands[1]
     y = lax.cond(jnp.isfinite(seen).all(), lambda y, x, w: y, by_definition, *operands)
     return of_y.undo(y, 3 + problem.spec.ndim)

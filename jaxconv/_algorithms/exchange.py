@@ -31,7 +31,7 @@ from jax import numpy as jnp
 
 from jaxconv._algorithms import _finite
 from jaxconv._cost import Cost
-from jaxconv._dtypes import accumulation_dtype
+from jaxconv._dtypes import accumulation_dtype, is_inexact
 from jaxconv._spec import Problem, dilated
 
 
@@ -92,7 +92,7 @@ def exchanged(
 
 def _meets_more(problem: Problem) -> bool:
     """Whether some output would meet a sample that it does not read, and such a sample may be no finite number."""
-    return _finite.matters(problem) and any(max(pads) > 0 for pads in inner(problem).spec.padding)
+    return is_inexact(problem.dtype) and any(max(pads) > 0 for pads in inner(problem).spec.padding)
 
 
 def cost(problem: Problem) -> Cost:

@@ -43,7 +43,7 @@ from jax import numpy as jnp
 
 from jaxconv._algorithms import _finite, _windows
 from jaxconv._cost import Cost, fresh
-from jaxconv._dtypes import accumulation_dtype
+from jaxconv._dtypes import accumulation_dtype, is_inexact
 from jaxconv._spec import Problem
 
 
@@ -189,7 +189,7 @@ def cost(problem: Problem) -> Cost:
 def _meets_more(problem: Problem) -> bool:
     """Whether phases of the kernel that end with a zero may meet what is no finite number."""
     steps = zip(problem.kernel_shape, problem.spec.lhs_dilation, strict=True)
-    return _finite.matters(problem) and any(taps % step for taps, step in steps)
+    return is_inexact(problem.dtype) and any(taps % step for taps, step in steps)
 
 
 def _split_kernel(w: jax.Array, axes: list[_Axis]) -> jax.Array:
