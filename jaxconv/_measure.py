@@ -18,7 +18,6 @@ from jax import numpy as jnp
 
 from jaxconv._algorithms import REGISTRY
 from jaxconv._algorithms._once import Call
-from jaxconv._algorithms._windows import stored_orders
 from jaxconv._cost import is_calibrated
 from jaxconv._dtypes import is_complex, is_inexact
 from jaxconv._plan import HEAVY_ADVANTAGE, Candidate, decide, ruled_out, too_much_scratch
@@ -163,7 +162,7 @@ def _not_tried(able: list[Candidate], heavy: Mapping[str, str], platform: str) -
 
 def prepare(problem: Problem, operands: tuple[jax.Array, ...]) -> Trial | str:
     """Compile a problem and warm it up, which gives the first sample; or return why it is not taken."""
-    convolve = functools.partial(convolve_stored, problem=problem)
+    convolve = functools.partial(convolve_held, problem=problem)
     run, compilation = _compile(convolve, operands)
     if compilation > SLOWEST_COMPILATION:
         return f"takes {duration(compilation)} to compile"
@@ -252,15 +251,15 @@ def _changed(operand: jax.Array, result: jax.Array, zero: jax.Array) -> jax.Arra
     return lax.dynamic_update_slice(operand, changed, (0,) * operand.ndim)
 
 
-def stored_shapes(problem: Problem) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes in which a caller of the problem's layout holds x and w."""
+def held_shapes(problem: Problem) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes in which the caller holds x and w."""
     shapes = (problem.x_shape, problem.w_shape)
-    return tuple(tuple(shape[a] for a in order) for shape, order in zip(shapes, stored_orders(problem), strict=False))
+    return tuple(tuple(shape[a] for a in order) for shape, order in zip(shapes, problem.spec.orders, strict=False))
 
 
-def convolve_stored(x: jax.Array, w: jax.Array, problem: Problem) -> jax.Array:
-    """Convolve operands as a caller of the problem's layout holds them, to a result that is held likewise."""
-    x_order, w_order, y_order = stored_orders(problem)
+def convolve_held(x: jax.Array, w: jax.Array, problem: Problem) -> jax.Array:
+    """Convolve operands as the caller holds them, to a result as he holds it."""
+    x_order, w_order, y_order = problem.spec.orders
     x, w = x.transpose(np.argsort(x_order)), w.transpose(np.argsort(w_order))
     return bind(x, w, problem.spec).transpose(y_order)
 
@@ -268,7 +267,7 @@ def convolve_stored(x: jax.Array, w: jax.Array, problem: Problem) -> jax.Array:
 def draw_operands(problem: Problem) -> tuple[jax.Array, ...]:
     """Draw operands on the default device, as the caller holds them: standard normal, or small integers."""
     rng = np.random.default_rng(0)
-    return tuple(jnp.asarray(_draw(rng, shape, problem.dtype)) for shape in stored_shapes(problem))
+    return tuple(jnp.asarray(_draw(rng, shape, problem.dtype)) for shape in held_shapes(problem))
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxconv._plan import check_method, check_supported
 from jaxconv._primitive import bind
-from jaxconv._spec import CONVENTIONS, Convention, ConvSpec, Method, Problem
+from jaxconv._spec import CONVENTIONS, Convention, ConvSpec, Method, Problem, held_by_layers
 from jaxconv._text import perhaps
 
 
@@ -81,7 +81,7 @@ def conv(
         method=check_method(method),
         precision=lax_precision(precision),
         out_dtype=out_dtype,
-        layout="channels_last" if channels_last else "channels_first",
+        held=held_by_layers(ndim, channels_last=channels_last),
     )
     check_supported(Problem.of(x.shape, w.shape, dtype, spec), spec.method)
     return bind(x.astype(dtype), w.astype(dtype), spec)

@@ -157,8 +157,7 @@ def as_measured(problem: Problem) -> Problem:
         method = "auto"
     elif method in REGISTRY and REGISTRY[method].local:
         method = "direct"
-    spec = dataclasses.replace(problem.spec, method=method, tuning=None, kernel_exchanged=False)
-    return dataclasses.replace(problem, spec=spec)
+    return dataclasses.replace(problem, spec=dataclasses.replace(problem.spec, method=method, tuning=None))
 
 
 def find_measured(problem: Problem, platform: str) -> Measurement | None:

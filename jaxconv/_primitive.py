@@ -28,9 +28,9 @@ from jaxconv._algorithms._once import Call
 from jaxconv._plan import Spread, assumed_spread, choose, spread_inside, with_choices_of
 from jaxconv._simplify import simplify
 from jaxconv._spec import (
-    MAPPED,
     ConvSpec,
     Problem,
+    groups_in_front,
     input_gradient_spec,
     is_static,
     kernel_gradient_spec,
@@ -237,7 +237,7 @@ def _batch(operands: Any, axes: Any, *, spec: ConvSpec) -> tuple[jax.Array, int]
         x, pair = _fold(x, x_axis, 0, behind)
         w, _ = _fold(w, w_axis, 0, behind)
         if pair[1 - behind] == 1:
-            spec = dataclasses.replace(spec, layout=MAPPED.get(spec.layout, spec.layout))
+            spec = dataclasses.replace(spec, held=groups_in_front(spec.orders))
     y = bind(x, w, spec)
     return y.reshape(*y.shape[:axis], *pair, *y.shape[axis + 1 :]), axis + behind
 

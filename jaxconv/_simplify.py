@@ -22,7 +22,7 @@ def simplify(problem: Problem) -> tuple[Problem, Parts]:
       over at the end of an axis.
     - Strides and dilations that have no effect (one output, one tap, one sample) become 1. Where those that remain have
       a common factor, only every so many samples are read: the input is sliced, and both are divided by it.
-    - Where batch and channels could change places unnoticed, they stand as they are.
+    - Orders that differ from the canonical one in axes of length 1 alone are that one.
 
     Parameters
     ----------
@@ -56,24 +56,30 @@ def simplify(problem: Problem) -> tuple[Problem, Parts]:
         lhs_dilation=tuple(axis.lhs_dilation for axis in axes),
         rhs_dilation=tuple(axis.rhs_dilation for axis in axes),
     )
-    sizes = (problem.batch, problem.in_channels, problem.out_channels)
-    if spec.layout == "batch_second" and problem.static and sum(size > 1 for size in sizes) <= 1:
-        simple = dataclasses.replace(simple, layout="channels_first")
     kernel = tuple(axis.taps for axis in axes)
     if spec.convention == "convolution":
         kernel = tuple(
             slice(taps - part.stop, taps - part.start) for taps, part in zip(problem.kernel_shape, kernel, strict=True)
         )
     parts = Parts(tuple(axis.samples for axis in axes), kernel)
-    return (
-        dataclasses.replace(
-            problem,
-            input_shape=tuple(len(range(*part.indices(part.stop))) for part in parts.x),
-            kernel_shape=tuple(part.stop - part.start for part in parts.w),
-            spec=simple,
-        ),
-        parts,
+    simplified = dataclasses.replace(
+        problem,
+        input_shape=tuple(len(range(*part.indices(part.stop))) for part in parts.x),
+        kernel_shape=tuple(part.stop - part.start for part in parts.w),
+        spec=simple,
     )
+    if spec.held is not None and problem.static and _held_canonically(simplified):
+        simplified = dataclasses.replace(simplified, spec=dataclasses.replace(simple, held=None))
+    return simplified, parts
+
+
+def _held_canonically(problem: Problem) -> bool:
+    """Whether the caller holds the axes that are longer than 1 in the canonical order."""
+    shapes = (problem.x_shape, problem.w_shape, problem.y_shape)
+    longer = (
+        [axis for axis in order if shape[axis] > 1] for order, shape in zip(problem.spec.orders, shapes, strict=True)
+    )
+    return all(axes == sorted(axes) for axes in longer)
 
 
 @dataclasses.dataclass(frozen=True)

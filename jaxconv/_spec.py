@@ -18,7 +18,7 @@ reversed along every spatial axis, under the same padding.
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -28,26 +28,11 @@ Convention: TypeAlias = Literal["correlation", "convolution"]
 Method: TypeAlias = str | tuple[str, str, str]
 Pads: TypeAlias = tuple[tuple[int, int], ...]
 
-Layout: TypeAlias = Literal[
-    "channels_first", "batch_second", "channels_last", "batch_last", "mapped_channels_last", "mapped_batch_last"
-]
+# An order of the canonical axes, and those in which a caller holds x, w and y.
+Order: TypeAlias = tuple[int, ...]
+Held: TypeAlias = tuple[Order, Order, Order]
 
 CONVENTIONS: tuple[Convention, Convention] = ("correlation", "convolution")
-
-# The layout after batch and channels have changed places.
-_EXCHANGED: dict[Layout, Layout] = {
-    "channels_first": "batch_second",
-    "batch_second": "channels_first",
-    "channels_last": "batch_last",
-    "batch_last": "channels_last",
-    "mapped_channels_last": "mapped_batch_last",
-    "mapped_batch_last": "mapped_channels_last",
-}
-# The layout after `jax.vmap` over both operands of a single group, whose axis comes first.
-MAPPED: dict[Layout, Layout] = {
-    "channels_last": "mapped_channels_last",
-    "batch_last": "mapped_batch_last",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +54,9 @@ class ConvSpec:
         As for `jax.lax.dot_general`, canonical (``None``, a `jax.lax.Precision` or a pair of them).
     out_dtype
         The dtype of the result.
-    layout
-        How the caller holds the data: a hint that lets an algorithm compute in that layout, so that the transposes to
-        the canonical form cancel. ``"batch_last"`` is what the kernel gradient of channels-last data sees, since batch
-        and channels change places in it, and ``"batch_second"`` that of channels-first data. Groups stand in front of
-        the channels, or, if they are ``"mapped"`` over, in front of everything.
-    kernel_exchanged
-        Whether input and output channels have changed places on the way from the kernel that the caller holds, as they
-        have in the input gradient: a hint too.
+    held
+        In which orders of the canonical axes the caller holds x, w and y; None if in the canonical one. A hint that
+        lets an algorithm compute in those orders, so that the transposes to the canonical form cancel.
     tuning
         The measured winners that were in force when the convolution was bound (a `jaxconv.Tuning`), if any. The planner
         consults them when the convolution is lowered, and gradients inherit them.
@@ -90,8 +70,7 @@ class ConvSpec:
     method: Method
     precision: Any
     out_dtype: np.dtype
-    layout: Layout = "channels_first"
-    kernel_exchanged: bool = False
+    held: Held | None = None
     tuning: Any = dataclasses.field(default=None, repr=False)
 
     @property
@@ -100,9 +79,44 @@ class ConvSpec:
         return len(self.strides)
 
     @property
+    def orders(self) -> Held:
+        """The orders of the canonical axes in which the caller holds x, w and y."""
+        canonical = tuple(range(3 + self.ndim))
+        return self.held or (canonical, canonical, canonical)
+
+    @property
     def forward_method(self) -> str:
         """The method for this computation (not for its gradients)."""
         return self.method if isinstance(self.method, str) else self.method[0]
+
+
+def held_by_layers(ndim: int, *, channels_last: bool) -> Held:
+    """Return the orders in which layers hold their data: groups stand in front of the channels of each."""
+    spatial = tuple(range(3, 3 + ndim))
+    if channels_last:
+        return (1, *spatial, 0, 2), (*spatial, 2, 0, 1), (1, *spatial, 0, 2)
+    return (1, 0, 2, *spatial), (0, 1, 2, *spatial), (1, 0, 2, *spatial)
+
+
+def groups_in_front(held: Held) -> Held:
+    """Return the orders of data to which an axis of groups was added in front, as `jax.vmap` does."""
+    x, w, y = ((0, *(axis for axis in order if axis != 0)) for order in held)
+    return x, w, y
+
+
+def exchanged_order(order: Order) -> Order:
+    """Return an order of the canonical axes after axes 1 and 2, the channel-like ones, have changed places."""
+    return tuple({1: 2, 2: 1}.get(axis, axis) for axis in order)
+
+
+def held_without(held: Held, spatial: Collection[int]) -> Held:
+    """Return the orders of the axes that remain without some of the spatial ones."""
+    left_out = [3 + axis for axis in spatial]
+    x, w, y = (
+        tuple(axis - sum(other < axis for other in left_out) for axis in order if axis not in left_out)
+        for order in held
+    )
+    return x, w, y
 
 
 def toggle(convention: Convention) -> Convention:
@@ -149,6 +163,7 @@ def input_gradient_spec(input_shape: Sequence[int], kernel_shape: Sequence[int],
     and the paddings are those that make it as long as the input.
     """
     pads = []
+    x_order, w_order, y_order = spec.orders
     outputs = output_shape(input_shape, kernel_shape, spec)
     for size, taps, length, stride, (low, _), lhs_dilation, rhs_dilation in zip(
         input_shape,
@@ -170,7 +185,7 @@ def input_gradient_spec(input_shape: Sequence[int], kernel_shape: Sequence[int],
         padding=tuple(pads),
         convention=toggle(spec.convention),
         method=_permuted_method(spec.method, (1, 0, 2)),
-        kernel_exchanged=not spec.kernel_exchanged,
+        held=(y_order, exchanged_order(w_order), x_order),
     )
 
 
@@ -182,6 +197,7 @@ def kernel_gradient_spec(input_shape: Sequence[int], kernel_shape: Sequence[int]
     ``"convolution"`` the caller reverses the result.
     """
     pads = []
+    x_order, w_order, y_order = spec.orders
     outputs = output_shape(input_shape, kernel_shape, spec)
     for size, taps, length, stride, (low, _), lhs_dilation, rhs_dilation in zip(
         input_shape,
@@ -202,8 +218,7 @@ def kernel_gradient_spec(input_shape: Sequence[int], kernel_shape: Sequence[int]
         padding=tuple(pads),
         convention="correlation",
         method=_permuted_method(spec.method, (2, 1, 0)),
-        layout=_EXCHANGED[spec.layout],
-        kernel_exchanged=False,
+        held=(exchanged_order(x_order), exchanged_order(y_order), exchanged_order(w_order)),
     )
 
 

@@ -28,7 +28,7 @@ except ImportError:  # Windows: without a lock, a winner of two simultaneous wri
     fcntl = None
 
 ENVIRONMENT_VARIABLE = "JAXCONV_TUNING_FILE"
-FORMAT = 1
+FORMAT = 2
 _STALE = f"delete it, or name another one by the argument path or in the environment variable {ENVIRONMENT_VARIABLE}"
 
 
@@ -100,6 +100,8 @@ def decode(entry: dict[str, Any]) -> Measurement:
     spec = dict(entry["spec"])
     for name in ("strides", "lhs_dilation", "rhs_dilation"):
         spec[name] = tuple(map(int, spec[name]))
+    if spec["held"] is not None:
+        spec["held"] = tuple(tuple(map(int, order)) for order in spec["held"])
     spec["padding"] = tuple((int(low), int(high)) for low, high in spec["padding"])
     if spec["precision"] is not None:
         spec["precision"] = tuple(lax.Precision[name] for name in spec["precision"])

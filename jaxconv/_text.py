@@ -14,12 +14,19 @@ def describe(problem: Problem) -> list[str]:
     options += [f"{name} {values}" for name, values in steps.items() if any(value != 1 for value in values)]
     if any(any(pair) for pair in spec.padding):
         options.append(f"padding {spec.padding}")
-    if spec.layout != "channels_first":
-        options.append(spec.layout.replace("_", " "))
+    if spec.held is not None:
+        x, w, y = (_axes(names, order, problem) for names, order in zip(("gnc", "goc", "gno"), spec.held, strict=True))
+        options.append(f"held as {x}, {w} -> {y}")
     return [
         f"{spec.convention} of {problem.dtype}: x {problem.x_shape}, w {problem.w_shape} -> {problem.y_shape}",
         f"  {', '.join(options)}; {problem.multiply_adds:.2e} multiply-adds by the definition",
     ]
+
+
+def _axes(names: str, order: Sequence[int], problem: Problem) -> str:
+    """Return the order of an array's axes: letters, and numbers for the spatial ones; groups only if there are any."""
+    axes = (axis for axis in order if axis or problem.groups != 1)
+    return "".join(names[axis] if axis < 3 else str(axis - 3) for axis in axes)
 
 
 def algorithm_name(name: str, inner: str | None) -> str:

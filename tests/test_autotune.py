@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import pickle
 from types import SimpleNamespace
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,7 @@ from jaxconv._algorithms import REGISTRY
 from jaxconv._ops import conv
 from jaxconv._plan import decide
 from jaxconv._simplify import simplify
-from jaxconv._spec import Layout
+from jaxconv._spec import groups_in_front, held_by_layers
 from jaxconv._tuning import Measurement, Setting, Timing, Tuning, in_force
 
 from .cases import BY_NAME, operands, random
@@ -247,25 +246,26 @@ def test_real_times(path):
         np.testing.assert_allclose(function(x, w), np.convolve(x, w, "same"), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", get_args(Layout))
-def test_what_is_timed(layout):
-    """The caller's layout, and several times in one program: the same results."""
+@pytest.mark.parametrize("of", ["forward", "input_gradient", "kernel_gradient"])
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_what_is_timed(channels_last, mapped, of):
+    """Operands as the caller holds them, and several times in one program: the same results."""
     p = problem(CASE, "float32")
-    p = dataclasses.replace(p, spec=dataclasses.replace(p.spec, layout=layout))
-    x, w = (jnp.asarray(random(shape, "float32", str(shape))) for shape in _measure.stored_shapes(p))
-    once = _measure.convolve_stored(x, w, p)
-    convolve = functools.partial(_measure.convolve_stored, problem=p)
+    held = held_by_layers(len(CASE.space), channels_last=channels_last)
+    held = groups_in_front(held) if mapped else held
+    shapes = {"x": p.x_shape, "w": p.w_shape, "y": p.y_shape}
+    shapes = {name: tuple(shapes[name][a] for a in order) for name, order in zip("xwy", held, strict=True)}
+    p = dataclasses.replace(p, spec=dataclasses.replace(p.spec, held=held))
+    p = p if of == "forward" else getattr(p, of)()
+    first, second, result = {"forward": "xwy", "input_gradient": "ywx", "kernel_gradient": "xyw"}[of]
+    assert _measure.held_shapes(p) == (shapes[first], shapes[second])
+    x, w = (jnp.asarray(random(shape, "float32", str(shape))) for shape in _measure.held_shapes(p))
+    once = _measure.convolve_held(x, w, p)
+    assert once.shape == shapes[result]
+    convolve = functools.partial(_measure.convolve_held, problem=p)
     for result in _measure.chained(convolve, 3, (x, w))():
         np.testing.assert_allclose(result, once, rtol=1e-5, atol=1e-5)
-    shapes = {
-        "channels_first": p.y_shape,
-        "batch_second": (p.groups, p.out_channels, p.batch, *p.output_shape),
-        "channels_last": (p.batch, *p.output_shape, p.groups, p.out_channels),
-        "batch_last": (*p.output_shape, p.batch, p.groups, p.out_channels),
-        "mapped_channels_last": (p.groups, p.batch, *p.output_shape, p.out_channels),
-        "mapped_batch_last": (p.groups, *p.output_shape, p.batch, p.out_channels),
-    }
-    assert once.shape == shapes[layout]
 
 
 def test_nothing_is_computed_once_for_several_runs():
@@ -273,7 +273,7 @@ def test_nothing_is_computed_once_for_several_runs():
     x, w = _measure.draw_operands(p)
 
     def transforms(count):
-        convolve = functools.partial(_measure.convolve_stored, problem=p)
+        convolve = functools.partial(_measure.convolve_held, problem=p)
         repeated = _measure.repeated(convolve, count, jax.default_backend())
         return jax.jit(repeated).lower(x, w, jnp.zeros((), w.dtype)).compile().as_text().count("fft_type=")
 

@@ -15,6 +15,7 @@ import jaxconv.lax
 from jaxconv._algorithms import _matrices, _outputs, matmul
 from jaxconv._ops import conv
 from jaxconv._simplify import simplify
+from jaxconv._spec import held_by_layers
 
 from .cases import Case, operands
 from .methods import check_inside_shard_map, problem
@@ -102,7 +103,9 @@ def test_strided_windows_are_gathered_in_blocks(taps, runs):
     case = Case("blocks", (11, 32), (2, taps), (1, 3), ((1, 0), (0, 0)), n=2, c=8, o=24)
     x, w = operands(case, "float32")
     last = problem(case, "float32")
-    simple, _ = simplify(dataclasses.replace(last, spec=dataclasses.replace(last.spec, layout="channels_last")))
+    simple, _ = simplify(
+        dataclasses.replace(last, spec=dataclasses.replace(last.spec, held=held_by_layers(2, channels_last=True)))
+    )
     assert matmul._runs(simple, matmul._split(simple) or 0) == runs
     x[..., 31] = np.inf
     x[..., 4] = np.inf

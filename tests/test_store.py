@@ -19,13 +19,15 @@ from jax import lax
 import jaxconv
 from jaxconv import _autotune, _measure, _store
 from jaxconv._simplify import simplify
+from jaxconv._spec import held_by_layers
 from jaxconv._tuning import Measurement, Setting, Timing, Tuning
 
-from .cases import CASES
+from .cases import BY_NAME, CASES
 from .methods import problem
 
 SETTING = Setting("cpu", "abacus", "1", "2", "3")
 X, W = jnp.ones(40), jnp.ones(5)
+CHANNELS = BY_NAME["1d-channels"]
 
 
 def measurement(case=CASES[0], dtype="float32", chosen="shift", setting=SETTING, **spec):
@@ -65,7 +67,13 @@ def test_round_trip(case, path):
     saved = [
         measurement(case),
         measurement(case, "bfloat16", precision=(lax.Precision.HIGHEST, lax.Precision.DEFAULT)),
-        measurement(case, "complex64", convention="convolution", layout="batch_last", method="direct"),
+        measurement(
+            case,
+            "complex64",
+            convention="convolution",
+            held=held_by_layers(len(case.space), channels_last=True),
+            method="direct",
+        ),
     ]
     _store.save(path, saved)
     assert _store.load(path, SETTING) == saved
@@ -87,7 +95,7 @@ def test_keys(path):
     entries = [measurement(), measurement(chosen="fft"), measurement(dtype="float64"), measurement(CASES[1])]
     entries += [
         measurement(method="direct"),
-        measurement(layout="channels_last"),
+        measurement(CHANNELS, held=held_by_layers(len(CHANNELS.space), channels_last=True)),
         measurement(convention="convolution"),
     ]
     others = [dataclasses.replace(SETTING, **{field.name: "other"}) for field in dataclasses.fields(SETTING)]
@@ -181,9 +189,9 @@ def test_environment_variable_and_argument(measured, monkeypatch, tmp_path, path
         b"[]",
         b"null",
         b"\xff\xfe\x00",
-        b'{"format": 1}',
-        b'{"format": 0, "measurements": []}',
-        b'{"format": 1, "measurements": 3}',
+        b'{"format": 2}',
+        b'{"format": 1, "measurements": []}',
+        b'{"format": 2, "measurements": 3}',
     ],
 )
 def test_corrupt_file_is_reported_ignored_and_replaced(measured, path, content):

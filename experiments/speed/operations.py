@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxconv._spec import MAPPED, ConvSpec, Layout, Pads, Problem, dilated
+from jaxconv._spec import ConvSpec, Held, Pads, Problem, dilated, groups_in_front, held_by_layers
 
 Direction = Literal["forward", "input", "kernel"]
 # What is computed: the result from both operands, or the gradient of one operand from the result's and the other one.
@@ -71,7 +71,7 @@ class Signal:
         if self.boundary != "fill":
             size = tuple(n + low + high for n, (low, high) in zip(size, pads, strict=True))
             pads = ((0, 0),) * len(size)
-        spec = _spec(len(size), pads, dtype, "convolution", self.method, "channels_first")
+        spec = _spec(len(size), pads, dtype, "convolution", self.method)
         return Problem(1, self.batch or 1, 1, 1, size, self.in2, dtype, spec)
 
     def canonical(self, name: str, array: np.ndarray) -> np.ndarray:
@@ -140,10 +140,10 @@ class Layer:
 
     def problem(self, dtype: np.dtype) -> Problem:
         """Return what the shapes come to in the core's canonical form."""
-        layout: Layout = "channels_last" if self.channels_last else "channels_first"
+        held = held_by_layers(len(self.size), channels_last=self.channels_last)
         if self.models is not None and self.groups == 1:
-            layout = MAPPED.get(layout, layout)
-        spec = _spec(len(self.size), self.padding, dtype, "correlation", self.method, layout)
+            held = groups_in_front(held)
+        spec = _spec(len(self.size), self.padding, dtype, "correlation", self.method, held)
         spec = dataclasses.replace(
             spec, strides=self.strides, lhs_dilation=self.lhs_dilation, rhs_dilation=self.rhs_dilation
         )
@@ -223,7 +223,7 @@ def elements(operation: Operation) -> int:
     return sum(math.prod(shape) for shape in operation.shapes.values())
 
 
-def _spec(ndim: int, pads: Pads, dtype: np.dtype, convention: str, method: str, layout: Layout) -> ConvSpec:
+def _spec(ndim: int, pads: Pads, dtype: np.dtype, convention: str, method: str, held: Held | None = None) -> ConvSpec:
     ones = (1,) * ndim
     return ConvSpec(
         strides=ones,
@@ -234,5 +234,5 @@ def _spec(ndim: int, pads: Pads, dtype: np.dtype, convention: str, method: str, 
         method=method,
         precision=None,
         out_dtype=dtype,
-        layout=layout,
+        held=held,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxconv._simplify import simplify
-from jaxconv._spec import ConvSpec, Problem
+from jaxconv._spec import ConvSpec, Held, Problem, groups_in_front, held_by_layers
 
 KINDS = (
     "signal",
@@ -43,8 +43,6 @@ def draw(rng: np.random.Generator, dtype: np.dtype, kinds: tuple[str, ...] = KIN
     """Yield simplified problems without end: forward ones and both gradients, shapes drawn log-uniformly."""
     while True:
         problem = forward(rng, str(rng.choice(kinds)), dtype)
-        if problem.spec.layout == "channels_last" and rng.uniform() < CHANNELS_FIRST:
-            problem = dataclasses.replace(problem, spec=dataclasses.replace(problem.spec, layout="channels_first"))
         direction = rng.choice(["forward", "input", "kernel"], p=[0.5, 0.25, 0.25])
         if direction != "forward" and not problem.empty:
             problem = problem.input_gradient() if direction == "input" else problem.kernel_gradient()
@@ -64,7 +62,7 @@ def between(rng: np.random.Generator, low: float, high: float) -> int:
 def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
     """Draw a forward problem of a kind."""
     groups, batch, channels, out = 1, 1, 1, 1
-    layout = "channels_first"
+    held: Held | None = None
     if kind == "signal":
         ndim, batch = 1, between(rng, 1, 4)
         size = [between(rng, 300, 1e6)]
@@ -91,7 +89,6 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
         if rng.uniform() < 0.5:
             taps[rng.integers(2)] = 1
     else:
-        layout = "channels_last"
         ndim = 1 if kind == "sequence layer" else int(rng.choice([1, 2, 2, 3]))
         batch = between(rng, 1, 32)
         size = [between(rng, 4, {1: 4000, 2: 100, 3: 24}[ndim]) for _ in range(ndim)]
@@ -102,7 +99,6 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
             groups = between(rng, 2, 32) if kind == "grouped" else 1
             channels, out = between(rng, 1, 150), between(rng, 1, 150)
         if kind == "models":
-            layout = "mapped_channels_last"
             groups, batch, channels = between(rng, 2, 16), min(batch, 16), min(channels, 32)
         if kind == "aligned layer":
             channels, out = (int(rng.choice([8, 16, 32, 64, 128])) for _ in range(2))
@@ -116,6 +112,8 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
             taps, channels, out = [1] * ndim, between(rng, 4, 1000), between(rng, 4, 1000)
         if kind in ("dilated", "strided", "transposed") and rng.uniform() < 0.25:
             groups, channels, out = channels, 1, 1
+        held = held_by_layers(ndim, channels_last=rng.uniform() >= CHANNELS_FIRST)
+        held = groups_in_front(held) if kind == "models" else held
     steps = tuple(int(s) for s in rng.integers(1, 4, ndim)) if kind in ("dilated", "strided", "transposed") else None
     steps = tuple(taps) if kind == "patches" else steps
     ones = (1,) * ndim
@@ -131,7 +129,7 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
         method="auto",
         precision=None,
         out_dtype=dtype,
-        layout=layout,
+        held=held,
     )
     return Problem(groups, batch, channels, out, tuple(size), tuple(taps), dtype, spec)
 

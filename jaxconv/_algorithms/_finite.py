@@ -22,7 +22,7 @@ def or_by_definition(
     shapes = (problem.x_shape, problem.w_shape, problem.y_shape)
     of_x, of_w, of_y = (
         _windows.Layout(tuple(axis for axis in order if shape[axis] > 1))
-        for order, shape in zip(_windows.stored_orders(problem), shapes, strict=True)
+        for order, shape in zip(problem.spec.orders, shapes, strict=True)
     )
 
     def by_definition(y: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:

@@ -100,8 +100,9 @@ def channels_first(problem: Problem, items: int) -> bool:
     itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
     size = itemsize * sum(map(math.prod, (problem.x_shape, problem.w_shape, problem.y_shape)))
     is_narrow = problem.batch * problem.in_channels <= NARROW * items
-    stored_so = problem.spec.layout in ("channels_first", "batch_second")
-    return stored_so and (items == 1 or size >= (NARROW_ITEM if is_narrow else ITEM) * items)
+    x_order, _, y_order = problem.spec.orders
+    held_so = x_order[-1] == y_order[-1] >= 3
+    return held_so and (items == 1 or size >= (NARROW_ITEM if is_narrow else ITEM) * items)
 
 
 def items_at_a_time(items: int, size: int, most: int) -> int:
@@ -123,7 +124,7 @@ def joins(problem: Problem) -> bool:
     That is where the caller has them side by side, as columns. XLA on CPU would fuse the transposition with their
     merging, and is then up to seven times slower for groups of a number of columns that fill no vectors.
     """
-    _, _, y_order = _windows.stored_orders(problem)
+    _, _, y_order = problem.spec.orders
     columns, rows = problem.out_channels, problem.batch * problem.outputs
     return (
         problem.groups > 1 < columns

@@ -58,6 +58,7 @@ def one_dimensional(problem: Problem, summed: Collection[int] = ()) -> Problem:
             padding=(spec.padding[axis],),
             lhs_dilation=(spec.lhs_dilation[axis],),
             rhs_dilation=(spec.rhs_dilation[axis],),
+            held=None,
         ),
     )
 
@@ -85,7 +86,7 @@ def _order(problem: Problem, summed: Collection[int]) -> tuple[int, ...]:
 def moves(problem: Problem, summed: Collection[int] = ()) -> dict[str, float]:
     """Return what is moved to bring the long axis of the operands to the end, and that of the result back, as terms."""
     last = _order(problem, summed)
-    x_order, w_order, y_order = _windows.stored_orders(problem)
+    x_order, w_order, y_order = problem.spec.orders
     return _windows.total_moves(
         _windows.moves(problem.x_shape, x_order, last),
         _windows.moves(problem.w_shape, w_order, last),

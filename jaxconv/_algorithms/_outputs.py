@@ -104,7 +104,7 @@ def _orders(problem: Problem) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the orders of the canonical axes in which windows of x are gathered and w is multiplied."""
     spatial = tuple(range(3, 3 + problem.spec.ndim))
     if _matrices.channels_first(problem, problem.in_channels):
-        stored, _, _ = _windows.stored_orders(problem)
+        stored, _, _ = problem.spec.orders
         return stored, stored
     behind = (0, 2, *spatial, 1)
     return (0, 1, 2, *spatial) if _in_planes(problem) else behind, behind
@@ -119,7 +119,7 @@ def gathers(problem: Problem) -> tuple[str, ...]:
 def work(problem: Problem) -> _matrices.Work:
     """Return what the products take."""
     spatial = tuple(range(3, 3 + problem.spec.ndim))
-    x_order, w_order, y_order = _windows.stored_orders(problem)
+    x_order, w_order, y_order = problem.spec.orders
     gathered, wanted = _orders(problem)
     padded, windows, results = _windows.padded_size(_in_blocks(problem)), _gathered(problem), math.prod(problem.y_shape)
     chunks = -(-problem.in_channels // _chunk(problem)) * -(-problem.kernel_shape[0] // _rows(problem))

@@ -40,23 +40,6 @@ class Layout:
         return tuple(axis for axis in range(ndim) if axis not in self.order)
 
 
-def stored_orders(problem: Problem) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return the order of the canonical axes in which a caller of the problem's layout holds x, w and y."""
-    spatial = tuple(range(3, 3 + problem.spec.ndim))
-    if problem.spec.layout == "channels_last":
-        return (1, *spatial, 0, 2), (*spatial, 2, 0, 1), (1, *spatial, 0, 2)
-    if problem.spec.layout == "batch_last":
-        return (2, *spatial, 0, 1), (2, *spatial, 0, 1), (*spatial, 1, 0, 2)
-    if problem.spec.layout == "mapped_channels_last":
-        return (0, 1, *spatial, 2), (0, *spatial, 2, 1), (0, 1, *spatial, 2)
-    if problem.spec.layout == "mapped_batch_last":
-        return (0, 2, *spatial, 1), (0, 2, *spatial, 1), (0, *spatial, 1, 2)
-    if problem.spec.layout == "batch_second":
-        return (0, 2, 1, *spatial), (0, 2, 1, *spatial), (0, 2, 1, *spatial)
-    as_they_are = (0, 1, 2, *spatial)
-    return as_they_are, as_they_are, as_they_are
-
-
 def moves(shape: Sequence[int], stored: Sequence[int], wanted: Sequence[int]) -> tuple[float, float]:
     """Return how many elements a transposition moves, and in how many contiguous runs; 0 if it moves nothing."""
     old, new = ([axis for axis in order if shape[axis] > 1] for order in (stored, wanted))

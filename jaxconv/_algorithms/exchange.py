@@ -32,7 +32,7 @@ from jax import numpy as jnp
 from jaxconv._algorithms import _finite
 from jaxconv._cost import Cost
 from jaxconv._dtypes import accumulation_dtype, is_inexact
-from jaxconv._spec import Problem, dilated
+from jaxconv._spec import Problem, dilated, exchanged_order
 
 
 def supports(problem: Problem) -> str | None:
@@ -54,6 +54,7 @@ def supports(problem: Problem) -> str | None:
 def inner(problem: Problem) -> Problem:
     """Return the convolution with exchanged operands, whose outputs have the reversed order."""
     spec = problem.spec
+    x_order, w_order, y_order = spec.orders
     pads = []
     for samples, taps, outputs, stride, dilation, (low, _) in zip(
         problem.input_shape,
@@ -78,7 +79,7 @@ def inner(problem: Problem) -> Problem:
             lhs_dilation=spec.rhs_dilation,
             rhs_dilation=spec.lhs_dilation,
             convention="correlation",
-            kernel_exchanged=False,
+            held=(w_order, x_order, exchanged_order(y_order)),
         ),
     )
 

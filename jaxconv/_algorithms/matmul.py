@@ -175,7 +175,7 @@ def cost(problem: Problem) -> Cost:
     if _outputs.applies(problem):
         return _outputs.work(problem).cost(problem)
     spatial = tuple(range(3, 3 + problem.spec.ndim))
-    x_order, _, y_order = _windows.stored_orders(problem)
+    x_order, _, y_order = problem.spec.orders
     wanted = x_order if _matrices.channels_first(problem, problem.batch) else (0, 1, *spatial, 2)
     leading = _split(problem) or 0
     terms, count = _counts(problem, leading)
@@ -217,7 +217,8 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     if runs:
         offsets[-1] = list(range(len(runs)))
     rows = problem.batch * _positions(problem, leading)
-    outputs_lead = spec.kernel_exchanged and windows == 1 and rows < ROWS and not (groups or channels_first)
+    _, w_order, _ = spec.orders
+    outputs_lead = w_order[-1] == 2 and windows == 1 and rows < ROWS and not (groups or channels_first)
     late = range(leading) if _pads_products(problem, leading) else range(0)
     pad = functools.partial(_windows.pad, _in_blocks(problem, leading), layout=layout, axes=range(len(late), ndim))
 

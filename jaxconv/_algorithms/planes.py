@@ -24,7 +24,7 @@ from jax import numpy as jnp
 from jaxconv._algorithms import _windows
 from jaxconv._cost import Cost, fresh
 from jaxconv._dtypes import accumulation_dtype
-from jaxconv._spec import Problem, dilated
+from jaxconv._spec import Problem, dilated, held_without
 
 # The input is copied at most so many times.
 MAX_TAPS = 16
@@ -66,6 +66,7 @@ def inner(problem: Problem) -> Problem:
             padding=_without(spec.padding, axis),
             lhs_dilation=_without(spec.lhs_dilation, axis),
             rhs_dilation=_without(spec.rhs_dilation, axis),
+            held=held_without(spec.orders, (axis,)),
         ),
     )
 
@@ -86,11 +87,11 @@ def cost(problem: Problem) -> Cost:
 def _moves(problem: Problem) -> dict[str, float]:
     """Return what is moved to what is convolved inside, and from there to the result in the caller's layout."""
     axis, taps = _axis(problem), 3 + problem.spec.ndim
-    of_x, _, of_y = _windows.stored_orders(problem)
+    of_x, _, of_y = problem.spec.orders
     rest = [3 + other for other in range(problem.spec.ndim) if other != axis]
     inside, _, result = (
         [part for a in order for part in {0: [0], 1: [1, 3 + axis], 2: [taps, 2]}.get(a) or [rest[a - 3]]]
-        for order in _windows.stored_orders(inner(problem))
+        for order in inner(problem).spec.orders
     )
     length = problem.output_shape[axis]
     sizes = (*problem.x_shape[: 3 + axis], length, *problem.x_shape[4 + axis :], problem.kernel_shape[axis])

@@ -156,7 +156,7 @@ def _moves(problem: Problem, axes: list[_Axis]) -> dict[str, float]:
     of_batch, of_kernel = [axis.input_phases for axis in axes], [axis.kernel_phases for axis in axes]
     of_channels = [axis.channel_phases for axis in axes]
     of_items = {1: [*reversed(first), 1], 2: [*second, 2]}
-    x_order, w_order, y_order = _windows.stored_orders(problem)
+    x_order, w_order, y_order = problem.spec.orders
     counts = []
     for order, whole, shape, phases, parts in (
         (x_order, problem.x_shape, core.x_shape, (*of_batch, *of_channels), of_items),

@@ -108,7 +108,7 @@ def cost(problem: Problem) -> Cost:
         channels_first = (2, *(axis for axis in wanted if axis != 2))
         terms |= _windows.total_moves(
             _windows.moves(problem.x_shape, order, channels_first),
-            _windows.moves(problem.y_shape, wanted, _windows.stored_orders(problem)[2]),
+            _windows.moves(problem.y_shape, wanted, problem.spec.orders[2]),
         )
         division = _division(problem)
         joined = division is None and _stretches.inside(problem) is not None and sums >= DIVIDED
@@ -139,7 +139,7 @@ def cost(problem: Problem) -> Cost:
 
 def _order(problem: Problem) -> tuple[int, ...]:
     """Return the order of the canonical axes (of operands and result) in the caller's layout."""
-    return _windows.stored_orders(problem)[0]
+    return problem.spec.orders[0]
 
 
 def _innermost(order: tuple[int, ...], shape: tuple[int, ...]) -> int:

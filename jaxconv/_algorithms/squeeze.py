@@ -34,7 +34,7 @@ from jax import numpy as jnp
 from jaxconv._algorithms import _windows
 from jaxconv._cost import Cost, fresh
 from jaxconv._dtypes import accumulation_dtype
-from jaxconv._spec import Problem
+from jaxconv._spec import Problem, held_without
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +129,7 @@ def inner(problem: Problem) -> Problem:
             padding=taken.rest(spec.padding),
             lhs_dilation=taken.rest(spec.lhs_dilation),
             rhs_dilation=taken.rest(spec.rhs_dilation),
+            held=held_without(spec.orders, taken.pairs),
         ),
     )
 
@@ -152,8 +153,8 @@ def _moves(problem: Problem, taken: _Taken) -> dict[str, float]:
     counts = []
     for shape, order, inner_order, behind in zip(
         (problem.x_shape, problem.w_shape, problem.y_shape),
-        _windows.stored_orders(problem),
-        _windows.stored_orders(inner(problem)),
+        problem.spec.orders,
+        inner(problem).spec.orders,
         ((taken.tap, taken.output), (taken.sample, taken.output), (taken.tap, taken.sample)),
         strict=True,
     ):
@@ -199,7 +200,7 @@ def run(
             w = pairs.take(w, int(axis in taken.sample), 3 + axis)
     # An axis that is merged stands behind what it is merged with, so that devices may share that out; all in the order
     # in which the caller has them, so that XLA sees what is left of its transpositions.
-    x_order, w_order, y_order = _windows.stored_orders(core)
+    x_order, w_order, y_order = core.spec.orders
     x = _merged(x, x_order, _parts(x_order, taken, taken.tap, taken.output), core.x_shape)
     w = _merged(w, w_order, _parts(w_order, taken, taken.sample, taken.output), core.w_shape)
     y = compute(core, x, w).transpose(y_order)

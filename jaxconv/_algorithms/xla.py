@@ -145,7 +145,7 @@ def cost(problem: Problem) -> Cost:
         }
     # Copies with the channels last; patches are formed a block at a time.
     spatial = tuple(range(3, 3 + problem.spec.ndim))
-    orders = _windows.stored_orders(problem)
+    orders = problem.spec.orders
     wanted = [(1, *spatial, 2), (*spatial, 2, 1), (1, *spatial, 2)]
     for number, (order, beside) in enumerate(zip(wanted, _beside(problem), strict=True)):
         wanted[number] = (*order[:-1], 0, order[-1]) if whole or beside else (0, *order)
@@ -303,7 +303,7 @@ def _channels_last(problem: Problem, x: jax.Array, w: jax.Array, groups: int) ->
 
 def _beside(problem: Problem) -> tuple[bool, ...]:
     """Return of x, w and y whether the caller has the groups beside what is innermost when it is convolved."""
-    orders = zip(_windows.stored_orders(problem), (2, 1, 2), strict=True)
+    orders = zip(problem.spec.orders, (2, 1, 2), strict=True)
     return tuple(problem.groups > 1 and order[-2:] == (0, innermost) for order, innermost in orders)
 
 
