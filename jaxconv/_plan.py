@@ -239,10 +239,7 @@ def _by_model(
     allowed = [name for name in times if not reasons[name]]
     # What holds or gathers much counts as that much slower than it is, so that it is chosen only if the others are
     # slower still.
-    penalties = {
-        name: 1.0 if name == "xla" else XLA_ADVANTAGE * (1.0 if REGISTRY[name].inner is None else PLAIN_ADVANTAGE)
-        for name in allowed
-    }
+    penalties = {name: advantage(REGISTRY[name]) for name in allowed}
     for name in allowed:
         if heavy := too_much_scratch(problem, costs[name]):
             reasons[name] = heavy
@@ -256,6 +253,13 @@ def _by_model(
     return chosen, {
         name: reasons[name] or (slower[name] if times[name] > times[chosen] else close[name]) for name in times
     }
+
+
+def advantage(algorithm: Algorithm) -> float:
+    """Return how many times faster than XLA's convolution an algorithm must be by the model."""
+    if algorithm.name == "xla":
+        return 1.0
+    return XLA_ADVANTAGE if algorithm.inner is None else XLA_ADVANTAGE * PLAIN_ADVANTAGE
 
 
 def too_much_scratch(problem: Problem, cost: Cost) -> str:

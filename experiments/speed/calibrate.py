@@ -1,8 +1,9 @@
 """Fit the constants of the planner's cost model to measured times.
 
 For each algorithm and dtype the model is a sum of terms (see `jaxconv._cost.Cost`) times non-negative constants, fitted
-to the logarithm of the times on random problems, so that a factor of two counts the same everywhere. All algorithms
-that can run a problem are timed in turn, as those of the page of speed are (see `experiments.speed.timing`).
+to the logarithm of the times on random problems, so that a factor of two counts the same everywhere, and then bent so
+that the choices among them are the better for it (see `experiments.speed.choices`). All algorithms that can run a
+problem are timed in turn, as those of the page of speed are (see `experiments.speed.timing`).
 
 The times are kept in a file, to which every run adds: a model with other terms can be fitted to the same times.
 Constants of an earlier calibration count too, scaled to the speed of this machine: those that the times say little
@@ -28,7 +29,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from tqdm import tqdm
 
-from experiments.speed import cores, machine, problems, timing
+from experiments.speed import choices, cores, machine, problems, timing
 from jaxconv import _store
 from jaxconv._algorithms import REGISTRY, Algorithm
 from jaxconv._autotune import setting_of
@@ -57,6 +58,7 @@ OUTLIER = 0.3
 BEFORE = 0.8
 # Bounds of the logarithm of a constant, in seconds: a term that plays no part ends at the lower one.
 LOGARITHMS = (-36.0, 0.0)
+LEAST = 2 * float(np.exp(LOGARITHMS[0]))
 
 Constants = Mapping[str, Mapping[str, float]]
 
@@ -124,7 +126,7 @@ def _wait(call: Callable[[], Any]) -> None:
 
 def fit(
     samples: Sequence[Sample], algorithm: Algorithm, others: Constants, before: Mapping[str, float] | None = None
-) -> tuple[dict[str, float], float]:
+) -> dict[str, float]:
     """Fit an algorithm's constants to measured times.
 
     Parameters
@@ -140,11 +142,10 @@ def fit(
 
     Returns
     -------
-    constants, off
-        Seconds per unit of each term, and the median factor by which the model is off.
+    dict
+        Seconds per unit of each term.
     """
-    least = 2 * float(np.exp(LOGARITHMS[0]))
-    before = {term: seconds for term, seconds in (before or {}).items() if seconds > least}
+    before = {term: seconds for term, seconds in (before or {}).items() if seconds > LEAST}
     rows = [algorithm.cost(sample.problem).terms for sample in samples]
     times = np.array([sample.seconds for sample in samples])
     inside = np.array([_seconds_inside(algorithm, sample.problem, others, sample.inner) for sample in samples])
@@ -161,9 +162,7 @@ def fit(
         return np.concatenate([off, BEFORE * (parameters - start)[known]])
 
     best = least_squares(residual, np.clip(start, *LOGARITHMS), bounds=LOGARITHMS, loss="soft_l1", f_scale=OUTLIER)
-    constants = {name: float(f"{value:.3g}") for name, value in zip(names, np.exp(best.x), strict=True)}
-    left = {term: float(f"{seconds:.3g}") for term, seconds in before.items() if term not in constants}
-    return left | constants, float(np.exp(np.median(np.abs(residual(best.x)[: len(samples)]))))
+    return before | dict(zip(names, np.exp(best.x).tolist(), strict=True))
 
 
 def _seconds_inside(algorithm: Algorithm, problem: Problem, constants: Constants, inner: str | None = None) -> float:
@@ -173,12 +172,22 @@ def _seconds_inside(algorithm: Algorithm, problem: Problem, constants: Constants
     simple, _ = simplify(algorithm.inner(problem))
     able = [REGISTRY[inner]] if inner is not None and inner in constants else []
     able = able or [a for a in REGISTRY.values() if a.local and a.name in constants and _able(a, simple)]
-    return min(_seconds_alone(a, simple, constants[a.name]) + _seconds_inside(a, simple, constants) for a in able)
+    return min(_seconds(_terms(a, simple, constants), constants) for a in able)
 
 
-def _seconds_alone(algorithm: Algorithm, problem: Problem, constants: Mapping[str, float]) -> float:
-    """Return the modelled seconds of an algorithm, without what it runs inside."""
-    return sum(constants.get(term, 0.0) * amount for term, amount in algorithm.cost(problem).terms.items())
+def _terms(algorithm: Algorithm, problem: Problem, constants: Constants) -> dict[choices.Key, float]:
+    """Return the amounts of all terms that model an algorithm, with those of the fastest one that it may run inside."""
+    terms = {(algorithm.name, term): amount for term, amount in algorithm.cost(problem).terms.items() if amount}
+    if algorithm.inner is None:
+        return terms
+    simple, _ = simplify(algorithm.inner(problem))
+    able = [a for a in REGISTRY.values() if a.local and a.name in constants and _able(a, simple)]
+    inside = min((_terms(a, simple, constants) for a in able), key=lambda terms: _seconds(terms, constants))
+    return {key: terms.get(key, 0.0) + inside.get(key, 0.0) for key in (*terms, *inside)}
+
+
+def _seconds(terms: Mapping[choices.Key, float], constants: Constants) -> float:
+    return sum(constants.get(name, {}).get(term, 0.0) * amount for (name, term), amount in terms.items())
 
 
 def constants_of(
@@ -199,24 +208,39 @@ def constants_of(
                 samples[algorithm.name].append(Sample(algorithm.name, measurement.problem, each.measured, each.inner))
     slower = _slower(samples, before or {})
     constants: dict[str, dict[str, float]] = {}
-    quality: dict[str, Any] = {}
     # Those that run others inside come last.
     for algorithm in sorted(REGISTRY.values(), key=lambda a: a.inner is not None):
         name = algorithm.name
         scaled = {term: slower * seconds for term, seconds in (before or {}).get(name, {}).items()}
-        if not samples[name]:
-            constants[name], quality[name] = scaled, {"times": 0, "median_factor": None}
-            continue
-        constants[name], off = fit(samples[name], algorithm, constants, scaled)
-        quality[name] = {"times": len(samples[name]), "median_factor": off}
-        print(f"{name:10} {dtype:10} {len(samples[name]):4} times, typically off by {off:.2f}")
+        constants[name] = fit(samples[name], algorithm, constants, scaled) if samples[name] else scaled
+    constants = _bent(constants, samples)
+    quality: dict[str, Any] = {}
+    for name in REGISTRY:
+        modelled = [_seconds(_terms(REGISTRY[name], sample.problem, constants), constants) for sample in samples[name]]
+        off = [abs(float(np.log(t / sample.seconds))) for t, sample in zip(modelled, samples[name], strict=True)]
+        quality[name] = {"times": len(off), "median_factor": float(np.exp(np.median(off))) if off else None}
+        if off:
+            typically = f"typically off by {quality[name]['median_factor']:.2f}"
+            print(f"{name:10} {dtype:10} {len(off):4} times, {typically}")
     return constants, quality
+
+
+def _bent(constants: Constants, samples: Mapping[str, Sequence[Sample]]) -> dict[str, dict[str, float]]:
+    """Return the constants that make the choices among the algorithms better, with three digits."""
+    problems: dict[Problem, dict[str, tuple[float, dict[choices.Key, float]]]] = defaultdict(dict)
+    for name, some in samples.items():
+        for sample in some:
+            terms = _terms(REGISTRY[name], sample.problem, constants)
+            problems[sample.problem][name] = sample.seconds, terms
+    flat = {(name, term): c for name, terms in constants.items() for term, c in terms.items()}
+    flat = choices.bend(flat, list(problems.values()))
+    return {name: {term: float(f"{flat[name, term]:.3g}") for term in terms} for name, terms in constants.items()}
 
 
 def _slower(samples: Mapping[str, Sequence[Sample]], before: Constants) -> float:
     """Return how many times slower this machine is than the one of an earlier calibration, typically."""
     ratios = [
-        sample.seconds / _seconds_alone(REGISTRY[name], sample.problem, before[name])
+        sample.seconds / _seconds(_terms(REGISTRY[name], sample.problem, before), before)
         for name, some in samples.items()
         if before.get(name) and REGISTRY[name].inner is None
         for sample in some

@@ -25,6 +25,7 @@ KINDS = (
     "strided",
     "patches",
     "pointwise",
+    "grouped pointwise",
     "transposed",
     "models",
     "large signal",
@@ -43,6 +44,10 @@ def draw(rng: np.random.Generator, dtype: np.dtype, kinds: tuple[str, ...] = KIN
     """Yield simplified problems without end: forward ones and both gradients, shapes drawn log-uniformly."""
     while True:
         problem = forward(rng, str(rng.choice(kinds)), dtype)
+        ndim = problem.spec.ndim
+        if problem.spec.held == held_by_layers(ndim, channels_last=True) and rng.uniform() < CHANNELS_FIRST:
+            held = held_by_layers(ndim, channels_last=False)
+            problem = dataclasses.replace(problem, spec=dataclasses.replace(problem.spec, held=held))
         direction = rng.choice(["forward", "input", "kernel"], p=[0.5, 0.25, 0.25])
         if direction != "forward" and not problem.empty:
             problem = problem.input_gradient() if direction == "input" else problem.kernel_gradient()
@@ -110,9 +115,11 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
             taps = [between(rng, 2, {1: 32, 2: 16, 3: 4}[ndim])] * ndim
         if kind == "pointwise":
             taps, channels, out = [1] * ndim, between(rng, 4, 1000), between(rng, 4, 1000)
+        if kind == "grouped pointwise":
+            taps, groups, channels, out = [1] * ndim, between(rng, 2, 16), between(rng, 4, 300), between(rng, 4, 300)
         if kind in ("dilated", "strided", "transposed") and rng.uniform() < 0.25:
             groups, channels, out = channels, 1, 1
-        held = held_by_layers(ndim, channels_last=rng.uniform() >= CHANNELS_FIRST)
+        held = held_by_layers(ndim, channels_last=True)
         held = groups_in_front(held) if kind == "models" else held
     steps = tuple(int(s) for s in rng.integers(1, 4, ndim)) if kind in ("dilated", "strided", "transposed") else None
     steps = tuple(taps) if kind == "patches" else steps

@@ -32,9 +32,12 @@ from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, dilated
 
 MAX_TERMS = 256
-# With so many terms to a sum, an innermost axis that is shorter than LANES is worth two transpositions.
+# With so many terms to a sum, an innermost axis that is shorter than LANES is worth two transpositions; with MANY_ALONE
+# one of fewer than ALONE groups, along which no sample is read twice.
 MANY_TERMS = 32
 LANES = 8
+MANY_ALONE = 12
+ALONE = 4
 # How many bytes a vector instruction takes, and how many terms cost as much as copying what is left when sums between
 # rows are dropped.
 VECTOR = 32
@@ -42,7 +45,7 @@ DROPPING = 8
 # Rows that begin a multiple of PAGE bytes apart share their places in the first cache. If taps read more than SHARING
 # of them together, these displace each other: such rows are put WIDER elements further apart.
 PAGE = 4096
-SHARING = 20
+SHARING = 10
 WIDER = 16
 # Up to WINDOWS sums over outputs are written out, and computed for other outputs in up to MAX_ROUNDS rounds. Outputs
 # that cannot be divided so are all written out, if they are at most MAX_WINDOWS.
@@ -154,7 +157,9 @@ def _order_of_sums(problem: Problem) -> tuple[int, ...]:
     instructions: then the longest axis comes last.
     """
     order, shape = _order(problem), problem.y_shape
-    if _terms(problem) < MANY_TERMS or shape[_innermost(order, shape)] >= LANES:
+    innermost = _innermost(order, shape)
+    alone = innermost == 0 and shape[innermost] < ALONE
+    if _terms(problem) < (MANY_ALONE if alone else MANY_TERMS) or shape[innermost] >= LANES:
         return order
     longest = max(reversed(order), key=lambda axis: shape[axis])
     return (*(axis for axis in order if axis != longest), longest)
