@@ -32,12 +32,14 @@ def totals(arrays: Sequence[jax.Array], kept: Collection[int]) -> jax.Array:
     """
     shape = arrays[0].shape
     summed = [axis for axis in range(len(shape)) if axis not in kept]
-    axis, count, blocks, length = _cut(shape, kept, arrays[0].dtype.itemsize)
+    together = TOGETHER // (4 if jnp.iscomplexobj(arrays[0]) else 1)
+    # In as few passes over what the arrays share as blocks of any number allow.
+    at_once = math.ceil(len(arrays) / math.ceil(len(arrays) * BLOCKS[0] / together))
+    axis, count, blocks, length = _cut(shape, kept, arrays[0].dtype.itemsize, together // at_once)
     whole = count * blocks * length
     # Axes of length 1 make XLA's loops slower.
     cut = (*shape[:axis], *[count][: count > 1], blocks, *[length][: length > 1], *shape[axis + 1 :])
-    most = TOGETHER // (blocks * (4 if jnp.iscomplexobj(arrays[0]) else 1))
-    stops = np.linspace(0, len(arrays), math.ceil(len(arrays) / most) + 1).astype(int)
+    stops = np.linspace(0, len(arrays), math.ceil(len(arrays) * blocks / together) + 1).astype(int)
     parts, rests = [], []
     for some in (arrays[first:stop] for first, stop in itertools.pairwise(stops)):
         blocked = [lax.slice_in_dim(each, 0, whole, axis=axis).reshape(cut) for each in some]
@@ -50,8 +52,8 @@ def totals(arrays: Sequence[jax.Array], kept: Collection[int]) -> jax.Array:
     return total + _sum_each(rests, gone) if rests else total
 
 
-def _cut(shape: Sequence[int], kept: Collection[int], itemsize: int) -> tuple[int, int, int, int]:
-    """Return which axis to cut, into how many groups of how many blocks, and how long the blocks are."""
+def _cut(shape: Sequence[int], kept: Collection[int], itemsize: int, most: int) -> tuple[int, int, int, int]:
+    """Return which axis to cut, into how many groups of at most so many blocks, how many those are, and how long."""
     last = len(shape) - 1
 
     def cut(axis: int, blocks: int) -> tuple[float, int, int, int, int]:
@@ -68,7 +70,7 @@ def _cut(shape: Sequence[int], kept: Collection[int], itemsize: int) -> tuple[in
         return work * (1 + LANES / (length if axis == last else shape[last])), axis, count, blocks, length
 
     axes = [axis for axis in range(len(shape)) if axis not in kept]
-    cuts = [cut(axis, blocks) for axis, blocks in itertools.product(axes, BLOCKS) if blocks <= shape[axis]]
+    cuts = [cut(axis, blocks) for axis, blocks in itertools.product(axes, BLOCKS) if blocks <= min(shape[axis], most)]
     if cuts:
         return min(cuts)[1:]
     axis = max(axes, key=shape.__getitem__)

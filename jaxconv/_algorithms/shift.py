@@ -25,7 +25,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._algorithms import _reductions, _rows, _stretches, _windows, exchange
+from jaxconv._algorithms import _in_rows, _reductions, _rows, _windows, exchange
 from jaxconv._algorithms._once import DIVIDED, Call
 from jaxconv._cost import Cost, direct_error, fresh
 from jaxconv._dtypes import accumulation_dtype, is_complex
@@ -114,12 +114,15 @@ def cost(problem: Problem) -> Cost:
             _windows.moves(problem.y_shape, wanted, problem.spec.orders[2]),
         )
         division = _division(problem)
-        joined = division is None and _stretches.inside(problem) is not None and sums >= DIVIDED
-        copied, partial = outputs if row or joined else 0, 0
+        is_long = division is None and _in_rows.long_axis(problem) is not None and sums >= DIVIDED
+        copied, partial = outputs if row or (is_long and _in_rows.joins(problem)) else 0, 0
+        # Where each tap is padded on its own its loop asks of every sample whether it is there.
+        alone = is_long and _in_rows.pads_alone(problem)
+        terms["padded sums"] = sums * alone
         # Each round copies what it reads, and adds to the result.
         if division:
             again, rounds = max(padded, inputs) + outputs, division.rounds
-        padded = 0 if joined else max(padded, inputs) if _wider(problem) else padded
+        padded = 0 if alone else max(padded, inputs) if _wider(problem) else padded
     # What is put between samples is decided sample by sample.
     terms["dilated"] = padded * any(step > 1 for step in problem.spec.lhs_dilation)
     # What is divided among cores has to wake them.
@@ -214,8 +217,9 @@ def _wider(problem: Problem) -> int:
 
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     division = _division(problem) if once.platform == "cpu" else None
-    if division is None and _stretches.inside(problem) and once.divides(problem.outputs, _terms(problem)):
-        return _stretches.sum_over_taps(problem, x, w, once)
+    axis = _in_rows.long_axis(problem) if division is None else None
+    if axis is not None and once.divides(problem.outputs, _terms(problem)):
+        return _in_rows.sum_over_taps(problem, axis, x, w, once)
     order, shape = _order_of_sums(problem), problem.y_shape
     of_channel = _windows.Layout(tuple(axis for axis in order if axis != 2))
     layout = _windows.Layout((2, *of_channel.order))
@@ -248,9 +252,13 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
                 read = read if read.ndim == len(shape) else lax.broadcast_in_dim(read, shape, of_windows)
                 weight = lax.squeeze(weights[number * problem.in_channels + c], (0,))
                 terms.append(lax.mul(read, lax.broadcast_in_dim(weight, shape, of_weights)))
-        total = _stretches.added(terms)
+        total = _in_rows.added(terms)
         return functools.reduce(lax.add, (lax.slice_in_dim(y, first, stop) if sums else y for y in before), total)
 
+    along = list(sums)
+    if len(sums) == 1 and not of_weights and once.divides(sums[0], _terms(problem)):
+        sums = list(_in_rows.shape_of(sums[0]))
+        of_windows = list(range(len(sums)))
     whole = sums[0] if sums else 1
     cuts = once.cuts(whole, _terms(problem)) if len(sums) == 1 and not of_weights else (0, whole)
 
@@ -281,6 +289,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     else:
         y = once(_terms(problem), compute, x, w) if len(cuts) == 2 else once.apart(compute, x, w)
     if row:
+        y = lax.reshape(y, along)
         y = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0)] * (y.ndim - 1) + [(0, dropped, 0)])
         y = lax.slice_in_dim(y.reshape(*y.shape[:-1], -1, row), 0, row - dropped, axis=-1)
     return _windows.Layout(order).undo(lax.reshape(y, [shape[axis] for axis in order]), len(order))
