@@ -35,7 +35,8 @@ deconvolution layer the same as a convolutional layer?*, arXiv:1609.07009.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import jax
 from jax import lax
@@ -45,6 +46,10 @@ from jaxconv._algorithms import _finite, _windows
 from jaxconv._cost import Cost, fresh
 from jaxconv._dtypes import accumulation_dtype, is_inexact
 from jaxconv._spec import Problem
+
+# A canonical axis, and which part of it: its samples, or phases of them that join another axis (batch or output
+# channels, and channels).
+_Label: TypeAlias = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,67 +197,93 @@ def _meets_more(problem: Problem) -> bool:
     return is_inexact(problem.dtype) and any(taps % step for taps, step in steps)
 
 
-def _split_kernel(w: jax.Array, axes: list[_Axis]) -> jax.Array:
+def _split_kernel(w: jax.Array, axes: list[_Axis], problem: Problem) -> jax.Array:
     """Return w[g, (phases, o), (phases, c), *T], the former in the order in which their outputs follow each other."""
-    ndim = len(axes)
-    config = [(0, 0, 0)] * 3
-    shape = list(w.shape[:3])
-    for axis in axes:
-        phases = axis.kernel_phases * axis.channel_phases
-        config.append((0, axis.taps * phases - w.shape[len(config)], 0))
-        shape += [axis.taps, axis.kernel_phases, axis.channel_phases]
-    w = lax.pad(w, jnp.zeros((), w.dtype), config).reshape(shape)
-    taps, of_outputs, of_channels = (range(3 + part, 3 + 3 * ndim, 3) for part in range(3))
-    w = lax.rev(w, tuple(of_outputs)).transpose(0, *of_outputs, 1, *of_channels, 2, *taps)
-    out_channels, in_channels = math.prod(w.shape[1 : 2 + ndim]), math.prod(w.shape[2 + ndim : 3 + 2 * ndim])
-    return w.reshape(w.shape[0], out_channels, in_channels, *w.shape[3 + 2 * ndim :])
+    _, order, _ = problem.spec.orders
+    w, labels = w.transpose(order), [(axis, 0) for axis in order]
+    if problem.spec.convention == "convolution":
+        w = lax.rev(w, tuple(where for where, (axis, _) in enumerate(labels) if axis >= 3))
+    for number, axis in enumerate(axes):
+        where, phases = labels.index((3 + number, 0)), axis.kernel_phases * axis.channel_phases
+        if phases == 1:
+            continue
+        if missing := axis.taps * phases - w.shape[where]:
+            config = [(0, 0, 0)] * w.ndim
+            config[where] = (0, missing, 0)
+            w = lax.pad(w, jnp.zeros((), w.dtype), config)
+        # Either the outputs have phases, or the channels.
+        w = w.reshape(*w.shape[:where], axis.taps, phases, *w.shape[where + 1 :])
+        if axis.kernel_phases > 1:
+            w = lax.rev(w, (where + 1,))
+        labels.insert(where + 1, (3 + number, 1 if axis.kernel_phases > 1 else 2))
+    core = inner(problem)
+    of_outputs, of_channels = ([(3 + number, part) for number in range(len(axes))] for part in (1, 2))
+    return _merged(w, labels, order, {1: of_outputs, 2: of_channels}, core.w_shape)
 
 
 def _split_input(x: jax.Array, axes: list[_Axis], problem: Problem) -> jax.Array:
     """Return x[g, (phases, n), (phases, c), *S], padded on the axes that are split."""
-    ndim = len(axes)
+    order, _, _ = problem.spec.orders
+    x, labels = x.transpose(order), [(axis, 0) for axis in order]
     for number, axis in enumerate(axes):
-        dilation, stride = problem.spec.rhs_dilation[number], problem.spec.strides[number]
-        where, phases = 3 + 3 * number, axis.input_phases * axis.channel_phases
+        where, phases = labels.index((3 + number, 0)), axis.input_phases * axis.channel_phases
         if phases == 1:
-            x = lax.expand_dims(x, (where + 1, where + 2))
             continue
+        dilation, stride = problem.spec.rhs_dilation[number], problem.spec.strides[number]
         low, _ = problem.spec.padding[number]
         # Samples of a phase are so many apart, and phases follow each other so many apart.
         step, offset = (stride, 1) if dilation == 1 else (dilation, stride)
         length = (axis.size - 1) * step + 1
         total = length + (phases - 1) * offset
-        config = [(0, 0, 0)] * x.ndim
-        config[where] = (low, total - low - x.shape[where], 0)
-        x = lax.pad(x, jnp.zeros((), x.dtype), config)
+        if (low, total) != (0, x.shape[where]):
+            config = [(0, 0, 0)] * x.ndim
+            config[where] = (low, total - low - x.shape[where], 0)
+            x = lax.pad(x, jnp.zeros((), x.dtype), config)
         if total == axis.size * phases:
             x = x.reshape(*x.shape[:where], axis.size, phases, *x.shape[where + 1 :])
         else:
             parts = [lax.slice_in_dim(x, r * offset, r * offset + length, step, where) for r in range(phases)]
             x = jnp.stack(parts, where + 1)
-        x = lax.expand_dims(x, (where + 2 if axis.channel_phases == 1 else where + 1,))
-    samples, of_batch, of_channels = (range(3 + part, 3 + 3 * ndim, 3) for part in range(3))
-    return x.transpose(0, *reversed(of_batch), 1, *of_channels, 2, *samples).reshape(inner(problem).x_shape)
+        labels.insert(where + 1, (3 + number, 1 if axis.input_phases > 1 else 2))
+    of_batch, of_channels = ([(3 + number, part) for number in range(len(axes))] for part in (1, 2))
+    return _merged(x, labels, order, {1: of_batch[::-1], 2: of_channels}, inner(problem).x_shape)
+
+
+def _merged(
+    array: jax.Array,
+    labels: list[_Label],
+    order: Sequence[int],
+    fronts: Mapping[int, list[_Label]],
+    shape: Sequence[int],
+) -> jax.Array:
+    """Merge phases with the axes that they stand in front of, to an array that has the shape in canonical order.
+
+    In the order in which the caller has the axes, so that XLA sees what is left of its transpositions.
+    """
+    stands = [labels.index(each) for axis in order for each in (*fronts.get(axis, ()), (axis, 0)) if each in labels]
+    array = array.transpose(stands).reshape([shape[axis] for axis in order])
+    return array.transpose([order.index(axis) for axis in range(array.ndim)])
 
 
 def _join_output(y: jax.Array, axes: list[_Axis], problem: Problem) -> jax.Array:
-    ndim = len(axes)
-    input_phases = [axis.input_phases for axis in reversed(axes)]
-    kernel_phases = [axis.kernel_phases for axis in axes]
-    y = y.reshape(problem.groups, *input_phases, problem.batch, *kernel_phases, problem.out_channels, *y.shape[3:])
-    batch, channel = 1 + ndim, 2 + 2 * ndim
-    order = [0, batch, channel]
-    for number in range(ndim):
-        order += [channel + 1 + number, ndim - number, batch + 1 + number]
-    y = y.transpose(order).reshape(
-        problem.groups,
-        problem.batch,
-        problem.out_channels,
-        *(axis.outputs * axis.input_phases * axis.kernel_phases for axis in axes),
-    )
+    """Return y[g, n, o, *M] of y[g, (phases, n), (phases, o), *outputs]."""
+    _, _, order = problem.spec.orders
+    y = y.transpose(order)
+    phases = {1: [(3 + number, 1) for number in reversed(range(len(axes)))], 2: [(3 + n, 2) for n in range(len(axes))]}
+    sizes = dict(zip(((axis, 0) for axis in range(y.ndim)), problem.y_shape, strict=True))
+    for number, axis in enumerate(axes):
+        sizes[3 + number, 0] = axis.outputs
+        sizes[3 + number, 1], sizes[3 + number, 2] = axis.input_phases, axis.kernel_phases
+    labels = [each for axis in order for each in (*phases.get(axis, ()), (axis, 0))]
+    y = y.reshape([sizes[each] for each in labels])
+    joined = [[(axis, part) for part in range(3 if axis >= 3 else 1)] for axis in order]
+    y = y.transpose([labels.index(each) for parts in joined for each in parts])
+    y = y.reshape([math.prod(sizes[each] for each in parts) for parts in joined])
     for number, (axis, length) in enumerate(zip(axes, problem.output_shape, strict=True)):
-        y = lax.slice_in_dim(y, axis.crop, axis.crop + length, axis=3 + number)
-    return y
+        where = order.index(3 + number)
+        if y.shape[where] > length:
+            y = lax.slice_in_dim(y, axis.crop, axis.crop + length, axis=where)
+    return y.transpose([order.index(axis) for axis in range(y.ndim)])
 
 
 def run(
@@ -260,7 +291,6 @@ def run(
 ) -> jax.Array:
     """Convolve canonical operands; ``compute`` is what convolves the phases."""
     axes = _axes(problem)
-    kernel = lax.rev(w, tuple(range(3, w.ndim))) if problem.spec.convention == "convolution" else w
-    y = compute(inner(problem), _split_input(x, axes, problem), _split_kernel(kernel, axes))
+    y = compute(inner(problem), _split_input(x, axes, problem), _split_kernel(w, axes, problem))
     y = _join_output(y, axes, problem)
     return _finite.or_by_definition(problem, y, x, w, look_at="input") if _meets_more(problem) else y
