@@ -45,9 +45,7 @@ def test_problems_of_a_kind(kind: str) -> None:
 
 def test_fit_finds_the_constants() -> None:
     fft = REGISTRY["fft"]
-    samples = [
-        Sample("fft", p, sum(SECONDS[term] * amount for term, amount in fft.cost(p).terms.items())) for p in drawn(60)
-    ]
+    samples = [Sample(p, sum(SECONDS[term] * amount for term, amount in fft.cost(p).terms.items())) for p in drawn(60)]
     constants = calibrate.fit(samples, fft, {})
     predicted = [sum(constants[term] * amount for term, amount in fft.cost(s.problem).terms.items()) for s in samples]
     np.testing.assert_allclose(predicted, [s.seconds for s in samples], rtol=0.1)
@@ -56,9 +54,7 @@ def test_fit_finds_the_constants() -> None:
 def test_constants_of_an_earlier_calibration_count() -> None:
     """They are scaled to the speed of this machine, stay where no time says anything, and yield to many times."""
     fft = REGISTRY["fft"]
-    samples = [
-        Sample("fft", p, sum(SECONDS[term] * amount for term, amount in fft.cost(p).terms.items())) for p in drawn(60)
-    ]
+    samples = [Sample(p, sum(SECONDS[term] * amount for term, amount in fft.cost(p).terms.items())) for p in drawn(60)]
     before = {"fft": {term: seconds / 3 for term, seconds in SECONDS.items()} | {"other": 1e-9}}
     before["fft"]["multiply_adds"] *= 10
     slower = calibrate._slower({"fft": samples}, before)
@@ -75,7 +71,7 @@ def test_fit_subtracts_what_runs_inside() -> None:
     planes, xla = REGISTRY["planes"], REGISTRY["xla"]
     others = {"xla": {"call": 1e-4}}
     able = [p for p in drawn(40, ("volume",)) if planes.supports(p) is None]
-    samples = [Sample("planes", p, 1e-4 + 1e-9 * planes.cost(p).terms["bytes"]) for p in able]
+    samples = [Sample(p, 1e-4 + 1e-9 * planes.cost(p).terms["bytes"]) for p in able]
     constants = calibrate.fit(samples, planes, others)
     assert constants["bytes"] == pytest.approx(1e-9, rel=0.01)
     assert xla.name in others

@@ -65,9 +65,8 @@ Constants = Mapping[str, Mapping[str, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One measured time, in seconds."""
+    """A measured time of an algorithm, in seconds, and what it ran inside if it only rearranges."""
 
-    algorithm: str
     problem: Problem
     seconds: float
     inner: str | None = None
@@ -205,7 +204,7 @@ def constants_of(
         for each in measurement.timings:
             algorithm = REGISTRY.get(each.algorithm)
             if algorithm is not None and each.measured is not None and _able(algorithm, measurement.problem):
-                samples[algorithm.name].append(Sample(algorithm.name, measurement.problem, each.measured, each.inner))
+                samples[algorithm.name].append(Sample(measurement.problem, each.measured, each.inner))
     slower = _slower(samples, before or {})
     constants: dict[str, dict[str, float]] = {}
     # Those that run others inside come last.

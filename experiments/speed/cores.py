@@ -14,6 +14,8 @@ import time
 
 # A probe sends a value so often to the other core and back; the size of the lines by which caches exchange data.
 HOPS, LINE = 2000, 128
+# So often to look for an answer before it is given up: some seconds.
+LOOKS = 50_000_000
 # Cores are apart if a value takes so many times longer than it took when they were closest.
 APART = 1.7
 # Seconds between probes while waiting.
@@ -38,9 +40,9 @@ _patience = 0.0
 
 
 def seconds_between() -> float | None:
-    """Return how long a value takes between the first two cores; None if there is one, or elsewhere than on Linux.
+    """Return how long a value takes between the first two cores; None if there is no other one that answers.
 
-    The interpreter's own time, about 40 to 70 ns, is a part of it.
+    Nor elsewhere than on Linux. The interpreter's own time, about 40 to 70 ns, is a part of it.
     """
     if sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2:
         return None
@@ -60,8 +62,11 @@ def seconds_between() -> float | None:
             start = time.perf_counter()
             for hop in range(HOPS):
                 shared[0] = value = hop % 127 + 1
-                while shared[back] != value:
-                    pass
+                for _ in range(LOOKS):
+                    if shared[back] == value:
+                        break
+                else:
+                    return None
             return (time.perf_counter() - start) / (2 * HOPS)
         finally:
             os.sched_setaffinity(0, usable)

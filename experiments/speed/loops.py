@@ -35,7 +35,6 @@ class LoopCase:
     what: Literal["forward", "training"]
     operation: Operation
     layers: int = 1
-    issue: str = ""
     quick: bool = False
 
 
@@ -44,9 +43,8 @@ CASES = (
     LoopCase("loop-image", "forward", Signal((256, 256), (7, 7), "same")),
     LoopCase("loop-layer", "forward", Layer(8, (28, 28), 32, 32, (3, 3))),
     LoopCase("loop-sequence", "forward", Layer(8, (1024,), 64, 64, (3,), channels_last=False)),
-    LoopCase(
-        "loop-pointwise", "forward", Layer(1, (1024,), 500, 500, (1,), channels_last=False), issue="jax-ml/jax#12868"
-    ),
+    # jax-ml/jax#12868
+    LoopCase("loop-pointwise", "forward", Layer(1, (1024,), 500, 500, (1,), channels_last=False)),
     LoopCase("loop-depthwise", "forward", Layer(8, (28, 28), 64, 64, (3, 3), groups=64)),
     LoopCase("loop-dilated", "forward", Layer(4, (32, 32), 16, 16, (3, 3), rhs_dilation=(2, 2))),
     LoopCase("loop-training-signal", "training", Signal((30_000,), (64,), "same")),

@@ -57,6 +57,11 @@ def total_moves(*counts: tuple[float, float]) -> dict[str, float]:
     return {"moved": sum(size for size, _ in counts), "moved runs": sum(runs for _, runs in counts)}
 
 
+def as_correlation(problem: Problem, w: jax.Array) -> jax.Array:
+    """Return the kernel, in canonical order, of a correlation with the same result."""
+    return lax.rev(w, tuple(range(3, w.ndim))) if problem.spec.convention == "convolution" else w
+
+
 def padded_size(problem: Problem, axes: Sequence[int] | None = None) -> int:
     """Return the number of elements of the padded input, which `pad` copies it to; 0 if there is nothing to pad."""
     size, spec, nothing = problem.groups * problem.batch * problem.in_channels, problem.spec, True

@@ -29,7 +29,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._algorithms import _finite
+from jaxconv._algorithms import _finite, _windows
 from jaxconv._cost import Cost
 from jaxconv._dtypes import accumulation_dtype, is_inexact
 from jaxconv._spec import Problem, dilated, exchanged_order
@@ -107,6 +107,5 @@ def run(
     problem: Problem, x: jax.Array, w: jax.Array, compute: Callable[[Problem, jax.Array, jax.Array], jax.Array]
 ) -> jax.Array:
     """Convolve canonical operands; ``compute`` is what convolves the exchanged ones."""
-    kernel = lax.rev(w, tuple(range(3, w.ndim))) if problem.spec.convention == "convolution" else w
-    y = exchanged(problem, x, kernel, compute)
+    y = exchanged(problem, x, _windows.as_correlation(problem, w), compute)
     return _finite.or_by_definition(problem, y, x, w, look_at="result") if _meets_more(problem) else y

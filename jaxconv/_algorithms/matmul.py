@@ -288,7 +288,5 @@ def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     if _outputs.applies(problem) or not x.dtype == w.dtype == _matrices.factors(problem):
         accumulator = accumulation_dtype(spec.out_dtype)
         x, w = x.astype(accumulator), w.astype(accumulator)
-    if spec.convention == "convolution":
-        w = lax.rev(w, tuple(range(3, 3 + spec.ndim)))
     compute = _outputs.run if _outputs.applies(problem) else _sum_over_taps
-    return compute(problem, x, w, once).astype(spec.out_dtype)
+    return compute(problem, x, _windows.as_correlation(problem, w), once).astype(spec.out_dtype)

@@ -346,9 +346,7 @@ def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array, once: Call) 
 
         return lax.map(some, jnp.arange(rounds))
 
-    if problem.spec.convention == "convolution":
-        w = lax.rev(w, tuple(range(3, w.ndim)))
-    x, w = lax.transpose(x, order), lax.transpose(w, order)
+    x, w = lax.transpose(x, order), lax.transpose(_windows.as_correlation(problem, w), order)
     items, kernels = ([lax.index_in_dim(a, i, where, keepdims=False) for i in range(a.shape[where])] for a in (x, w))
     operands = [*(_windows.pad(problem, item, layout) for item in items), *kernels]
     total = once(problem.outputs, compute, *operands)

@@ -242,8 +242,6 @@ def _over_series(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
 def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve canonical operands."""
     dtype = accumulation_dtype(problem.spec.out_dtype)
-    x, w = x.astype(dtype), w.astype(dtype)
-    if problem.spec.convention == "convolution":
-        w = lax.rev(w, tuple(range(3, w.ndim)))
+    x, w = x.astype(dtype), _windows.as_correlation(problem, w).astype(dtype)
     compute = _over_columns if _one_axis.columns(problem) else _over_series
     return compute(problem, x, w).astype(problem.spec.out_dtype)

@@ -361,8 +361,7 @@ def run(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve canonical operands."""
     spec = problem.spec
     ndim = spec.ndim
-    if spec.convention == "convolution":
-        w = lax.rev(w, tuple(range(3, 3 + ndim)))
+    w = _windows.as_correlation(problem, w)
     if not is_static(problem.groups):
         raise ValueError(
             f"the number of groups is symbolic ({problem.groups}): `vmap` over both operands of a convolution "
