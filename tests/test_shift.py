@@ -7,6 +7,7 @@ import math
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -102,6 +103,30 @@ def test_long_signals_are_copied_only_to_be_padded(case, copied, convention):
     check("value", function(x, w), x, w, case, convention, "float64", fft=False)
     scratch = function.lower(x, w).compile().memory_analysis().temp_size_in_bytes
     assert 0 <= scratch - 8 * copied < 2000
+
+
+# Few taps that are padded each on its own, around an axis that is not.
+FEW = (
+    Case("causal", (50,), (4,), padding=((3, 0),), n=2, g=20),
+    Case("strided-dilated", (51, 20), (2, 2), (2, 1), ((3, 2), (1, 2)), rhs_dilation=(3, 2), n=2, g=17),
+    Case("rows", (30, 40), (3, 1), padding=((1, 1), (0, 0))),
+)
+
+
+@pytest.mark.parametrize("convention", ["convolution", "correlation"])
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_few_taps_need_no_padded_copy(case, convention):
+    x, w = operands(case, "float64")
+    options = {**case.options, "convention": convention, "channels_last": case.g > 1}
+    function = jax.jit(functools.partial(conv, **options, method="shift"))
+    check("value", function(x, w), x, w, case, convention, "float64", fft=False)
+
+    def of_held(x, w):
+        return function(jnp.moveaxis(x, -1, 0)[:, :, None], jnp.moveaxis(w, -1, 0)[:, None, None])[:, :, 0]
+
+    held = [jnp.moveaxis(array, 0, -1) for array in (x[:, :, 0], w[:, 0, 0])]
+    scratch = jax.jit(of_held).lower(*held).compile().memory_analysis().temp_size_in_bytes
+    assert case.g == 1 or scratch - np.prod(function(x, w).shape) * 8 < 2000
 
 
 # The same where several axes are padded, or zeros stand between samples.

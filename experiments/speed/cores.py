@@ -40,9 +40,9 @@ _patience = 0.0
 
 
 def seconds_between() -> float | None:
-    """Return how long a value takes between the first two cores; None if there is no other one that answers.
+    """Return how long a value takes between the first two cores; None if no other one answers, or not on Linux.
 
-    Nor elsewhere than on Linux. The interpreter's own time, about 40 to 70 ns, is a part of it.
+    The interpreter's own time, about 40 to 70 ns, is a part of it.
     """
     if sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2:
         return None

@@ -4,6 +4,7 @@ XLA on CPU vectorises a loop along a single axis only if its length can be divid
 are computed, and what has to be padded is copied, as the rows of a matrix.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
@@ -94,19 +95,15 @@ def _sums(problem: Problem, axis: int, low: int, first: int, stop: int, x: jax.A
     taps = list(_windows.positions(problem.kernel_shape))
     if spec.convention == "convolution":
         taps.reverse()
-    outputs, shape = list(problem.output_shape), shape_of(stop - first)
-    outputs[axis] = stop - first
-    reach = dilated(outputs[axis], spec.strides[axis])
-
-    def read(tap: Sequence[int]) -> jax.Array:
-        start = [i * d for i, d in zip(tap, spec.rhs_dilation, strict=True)]
-        begin = start[axis] + first * spec.strides[axis] - low
-        config = [(0, 0, 0)] * x.ndim
-        config[axis] = (-begin, begin + reach - x.shape[axis], 0)
-        start[axis] = 0
-        some = lax.pad(x, jnp.zeros((), x.dtype), config)
-        return lax.reshape(_windows.window(some, layout, start, outputs, spec.strides), shape)
-
+    low -= first * spec.strides[axis]
+    reach = dilated(stop - first, spec.strides[axis]) + dilated(problem.kernel_shape[axis], spec.rhs_dilation[axis]) - 1
+    padding = list(spec.padding)
+    padding[axis] = (low, reach - low - x.shape[axis])
+    some = dataclasses.replace(problem, input_shape=x.shape, spec=dataclasses.replace(spec, padding=tuple(padding)))
+    shape = shape_of(stop - first)
     weights = lax.split(w, (1,) * w.size) if w.size > 1 else [w]
-    reads = zip(map(read, taps), weights, strict=True)
-    return added([lax.mul(part, lax.broadcast_in_dim(lax.squeeze(w, (0,)), shape, ())) for part, w in reads])
+    terms = []
+    for tap, weight in zip(taps, weights, strict=True):
+        read = lax.reshape(_windows.of_tap_alone(some, x, layout, tap), shape)
+        terms.append(lax.mul(read, lax.broadcast_in_dim(lax.squeeze(weight, (0,)), shape, ())))
+    return added(terms)

@@ -159,6 +159,17 @@ def of_tap(problem: Problem, x: jax.Array, layout: Layout, tap: Sequence[int]) -
     return window(x, layout, start, problem.output_shape, problem.spec.strides)
 
 
+def of_tap_alone(problem: Problem, x: jax.Array, layout: Layout, tap: Sequence[int]) -> jax.Array:
+    """Return what one tap reads of the input, which is padded for that tap alone; it is not dilated."""
+    spec, config = problem.spec, [(0, 0, 0)] * x.ndim
+    for axis, where in enumerate(layout.spatial):
+        begin = tap[axis] * spec.rhs_dilation[axis] - spec.padding[axis][0]
+        extent = dilated(problem.output_shape[axis], spec.strides[axis])
+        config[where] = (-begin, begin + extent - x.shape[where], 0)
+    x = lax.pad(x, jnp.zeros((), x.dtype), config)
+    return window(x, layout, (0,) * spec.ndim, problem.output_shape, spec.strides)
+
+
 def of_output(problem: Problem, x: jax.Array, layout: Layout, output: Sequence[int]) -> jax.Array:
     """Return what one output reads of the padded input, with all taps."""
     start = [i * s for i, s in zip(output, problem.spec.strides, strict=True)]

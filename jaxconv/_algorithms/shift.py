@@ -38,6 +38,9 @@ MANY_TERMS = 32
 LANES = 8
 MANY_ALONE = 12
 ALONE = 4
+# Up to so many taps are padded each where it reads, without a copy: in one or two dimensions, around a long axis.
+PADDED_ALONE = 4
+LONG = 16
 # How many bytes a vector instruction takes, and how many terms cost as much as copying what is left when sums between
 # rows are dropped.
 VECTOR = 32
@@ -117,7 +120,7 @@ def cost(problem: Problem) -> Cost:
         is_long = division is None and _in_rows.long_axis(problem) is not None and sums >= DIVIDED
         copied, partial = outputs if row or (is_long and _in_rows.joins(problem)) else 0, 0
         # Where each tap is padded on its own its loop asks of every sample whether it is there.
-        alone = is_long and _in_rows.pads_alone(problem)
+        alone = _in_rows.pads_alone(problem) if is_long else _pads_alone(problem)
         terms["padded sums"] = sums * alone
         # Each round copies what it reads, and adds to the result.
         if division:
@@ -204,6 +207,15 @@ def _division(problem: Problem) -> _rows.Division | None:
     return _rows.divide(problem, [axis for axis in range(problem.spec.ndim) if 3 + axis != inner])
 
 
+def _pads_alone(problem: Problem) -> bool:
+    """Whether to pad each tap on its own, rather than the input."""
+    spec, inner = problem.spec, _innermost(_order_of_sums(problem), problem.y_shape)
+    if _terms(problem) > PADDED_ALONE or not 1 <= spec.ndim <= 2 or max(spec.lhs_dilation) > 1 or _joined(problem):
+        return False
+    padded = [3 + axis for axis, pads in enumerate(spec.padding) if any(pads)]
+    return bool(padded) and inner not in padded and problem.y_shape[inner] >= LONG
+
+
 def _wider(problem: Problem) -> int:
     """Return by how many elements to lengthen the rows of the padded input, so that those that taps read lie apart."""
     outer, inner = ([-1, -1, *_order_of_sums(problem)])[-2:]
@@ -228,7 +240,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     sums = [shape[axis] for axis in axes]
     of_windows = [number for number, axis in enumerate(axes) if axis != 2]
     of_weights = [number for number, axis in enumerate(axes) if axis in (0, 2)]
-    row = _joined(problem)
+    row, alone = _joined(problem), once.platform == "cpu" and _pads_alone(problem)
     dropped = row - sums[-1] if row else 0
     if row:
         sums[-2:] = [sums[-2] * row - dropped]
@@ -237,7 +249,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     def window(channel: jax.Array, tap: tuple[int, ...]) -> jax.Array:
         if row:
             return _run_of_tap(problem, channel, order, tap, row)
-        return _windows.of_tap(problem, channel, of_channel, tap)
+        return (_windows.of_tap_alone if alone else _windows.of_tap)(problem, channel, of_channel, tap)
 
     def part(x: jax.Array, w: jax.Array, *before: jax.Array, first: int, stop: int) -> jax.Array:
         shape = [stop - first, *sums[1:]] if sums else []
@@ -279,7 +291,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     if problem.in_channels == 1:
         x, layout = lax.squeeze(x, (0,)), of_channel
     # Outside of the call, padding is fused with what made the input, and shared with the kernel gradient.
-    x = _windows.pad(problem, x, layout)
+    x = x if alone else _windows.pad(problem, x, layout)
     if wider := _wider(problem):
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * (x.ndim - 1) + [(0, wider, 0)])
     # Parts are joined apart, even those of short sums: in a loop with anything else that is 50 times slower.
