@@ -60,8 +60,9 @@ def _cut(shape: Sequence[int], kept: Collection[int], itemsize: int, most: int) 
         size = shape[axis]
         # An even number of groups can be divided among cores.
         length = max(size // (blocks * max(size // (blocks * LENGTH) // 2 * 2, 1)), 1) if axis == last else 1
-        while length * itemsize > LINE and length * itemsize // LINE % 2 == 0:
-            length -= 1
+        if length * itemsize > LINE:
+            lines = length * itemsize // LINE
+            length = (lines - (lines % 2 == 0)) * LINE // itemsize
         count, rest = divmod(size, blocks * length)
         if rest == 1 and count > 1 and kept:
             count, rest = count - 1, rest + blocks * length  # XLA does not fuse what sums a single block

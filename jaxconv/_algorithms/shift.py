@@ -39,7 +39,7 @@ LANES = 8
 MANY_ALONE = 12
 ALONE = 4
 # Up to so many taps are padded each where it reads, without a copy: in one or two dimensions, around a long axis.
-PADDED_ALONE = 4
+FEW = 4
 LONG = 16
 # How many bytes a vector instruction takes, and how many terms cost as much as copying what is left when sums between
 # rows are dropped.
@@ -210,7 +210,7 @@ def _division(problem: Problem) -> _rows.Division | None:
 def _pads_alone(problem: Problem) -> bool:
     """Whether to pad each tap on its own, rather than the input."""
     spec, inner = problem.spec, _innermost(_order_of_sums(problem), problem.y_shape)
-    if _terms(problem) > PADDED_ALONE or not 1 <= spec.ndim <= 2 or max(spec.lhs_dilation) > 1 or _joined(problem):
+    if _terms(problem) > FEW or not 1 <= spec.ndim <= 2 or max(spec.lhs_dilation) > 1 or _joined(problem):
         return False
     padded = [3 + axis for axis, pads in enumerate(spec.padding) if any(pads)]
     return bool(padded) and inner not in padded and problem.y_shape[inner] >= LONG
