@@ -18,8 +18,9 @@ TOGETHER = 96
 LENGTH = 4096
 LANES = 8
 # How many bytes are fetched at a time. Blocks that begin a multiple of 4096 bytes apart would share their places in the
-# first cache, and displace each other: those of an odd number of lines have places of their own.
+# first cache, and displace each other: long ones have an odd number of lines, and places of their own.
 LINE = 64
+MANY_LINES = 16
 
 
 def totals(arrays: Sequence[jax.Array], kept: Collection[int]) -> jax.Array:
@@ -60,8 +61,7 @@ def _cut(shape: Sequence[int], kept: Collection[int], itemsize: int, most: int) 
         size = shape[axis]
         # An even number of groups can be divided among cores.
         length = max(size // (blocks * max(size // (blocks * LENGTH) // 2 * 2, 1)), 1) if axis == last else 1
-        if length * itemsize > LINE:
-            lines = length * itemsize // LINE
+        if (lines := length * itemsize // LINE) >= MANY_LINES:
             length = (lines - (lines % 2 == 0)) * LINE // itemsize
         count, rest = divmod(size, blocks * length)
         if rest == 1 and count > 1 and kept:
