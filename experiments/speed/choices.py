@@ -16,15 +16,15 @@ from scipy.optimize import minimize
 from jaxconv._algorithms import REGISTRY
 from jaxconv._plan import advantage
 
-# How sharply the modelled times decide: an algorithm that is 10 % faster is twice as likely to be chosen.
-SHARPNESS = 8.0
+# How sharply the modelled times decide: an algorithm that is 15 % faster is twice as likely to be chosen.
+SHARPNESS = 5.0
 # The logarithm of a ratio of times counts up to this one.
 MOST = 3.0
 # What the times count that the model is off by, like the distance beyond OFF and like its square below; and, for each
 # constant, the square of the logarithm by which it moved.
 TIMES = 0.03
 OFF = 0.3
-MOVED = 3e-4
+MOVED = 1e-3
 # Problems that take less than so many seconds count less: calls take as long.
 SHORT = 3e-5
 SHORT_COUNTS = 0.2
