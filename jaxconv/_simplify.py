@@ -68,18 +68,9 @@ def simplify(problem: Problem) -> tuple[Problem, Parts]:
         kernel_shape=tuple(part.stop - part.start for part in parts.w),
         spec=simple,
     )
-    if spec.held is not None and problem.static and _held_canonically(simplified):
+    if spec.held is not None and problem.static and simplified.held_canonically:
         simplified = dataclasses.replace(simplified, spec=dataclasses.replace(simple, held=None))
     return simplified, parts
-
-
-def _held_canonically(problem: Problem) -> bool:
-    """Whether the caller holds the axes that are longer than 1 in the canonical order."""
-    shapes = (problem.x_shape, problem.w_shape, problem.y_shape)
-    longer = (
-        [axis for axis in order if shape[axis] > 1] for order, shape in zip(problem.spec.orders, shapes, strict=True)
-    )
-    return all(axes == sorted(axes) for axes in longer)
 
 
 @dataclasses.dataclass(frozen=True)

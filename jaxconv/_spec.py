@@ -289,6 +289,15 @@ class Problem:
         return all(map(is_static, (*self.x_shape, *self.w_shape)))
 
     @functools.cached_property
+    def held_canonically(self) -> bool:
+        """Whether the caller holds the axes that are longer than 1 in the canonical order."""
+        for order, shape in zip(self.spec.orders, (self.x_shape, self.w_shape, self.y_shape), strict=True):
+            longer = [axis for axis in order if shape[axis] != 1]
+            if longer != sorted(longer):
+                return False
+        return True
+
+    @functools.cached_property
     def empty(self) -> bool:
         """Whether nothing is summed or nothing is returned, so that the result is all zeros (or has no element)."""
         return any(is_static(size) and size == 0 for size in (*self.x_shape, *self.w_shape, *self.y_shape))

@@ -14,8 +14,10 @@ def describe(problem: Problem) -> list[str]:
     options += [f"{name} {values}" for name, values in steps.items() if any(value != 1 for value in values)]
     if any(any(pair) for pair in spec.padding):
         options.append(f"padding {spec.padding}")
-    if spec.held is not None:
-        x, w, y = (_axes(names, order, problem) for names, order in zip(("gnc", "goc", "gno"), spec.held, strict=True))
+    if not problem.held_canonically:
+        x, w, y = (
+            _axes(names, order, problem) for names, order in zip(("gnc", "goc", "gno"), spec.orders, strict=True)
+        )
         options.append(f"held as {x}, {w} -> {y}")
     return [
         f"{spec.convention} of {problem.dtype}: x {problem.x_shape}, w {problem.w_shape} -> {problem.y_shape}",

@@ -19,6 +19,7 @@ KINDS = (
     "image layer",
     "aligned layer",
     "narrow layer",
+    "wide layer",
     "depthwise",
     "grouped",
     "dilated",
@@ -107,6 +108,10 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
             groups, batch, channels = between(rng, 2, 16), min(batch, 16), min(channels, 32)
         if kind == "aligned layer":
             channels, out = (int(rng.choice([8, 16, 32, 64, 128])) for _ in range(2))
+        if kind == "wide layer":
+            channels, out = (int(rng.choice([64, 90, 96, 128, 192, 256, 384, 512])) for _ in range(2))
+            batch, taps = between(rng, 1, 16), [int(rng.choice([1, 2, 3, 3, 3, 5])) for _ in range(ndim)]
+            size = [between(rng, 4, {1: 1000, 2: 56, 3: 14}[ndim]) for _ in range(ndim)]
         if kind == "narrow layer":
             channels, out = between(rng, 1, 8), between(rng, 1, 8)
         if kind == "large layer":
@@ -125,7 +130,7 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
     steps = tuple(taps) if kind == "patches" else steps
     ones = (1,) * ndim
     pads = [int(rng.integers(0, t + 1)) for t in taps]
-    if kind in ("aligned layer", "narrow layer"):
+    if kind in ("aligned layer", "narrow layer", "wide layer"):
         pads = [t // 2 for t in taps] if rng.uniform() < 0.5 else [0] * ndim
     spec = ConvSpec(
         strides=steps if steps and kind in ("strided", "patches") else ones,
