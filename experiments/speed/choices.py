@@ -43,7 +43,7 @@ class _Choices:
         amounts, times, advantages, starts, weights = [], [], [], [], []
         for candidates in problems:
             local = [name for name in candidates if REGISTRY[name].local]
-            for names in {tuple(candidates), tuple(local)}:
+            for names in dict.fromkeys((tuple(candidates), tuple(local))):
                 if len(names) < 2:
                     continue
                 starts.append(len(times))

@@ -3,6 +3,7 @@
 A product of zero with what is no finite number is not a number, and would spoil outputs that do not read that sample.
 """
 
+import dataclasses
 from typing import Literal
 
 import jax
@@ -26,9 +27,17 @@ def or_by_definition(
     )
 
     def by_definition(y: jax.Array, x: jax.Array, w: jax.Array) -> jax.Array:
-        return of_y.arrange(xla.run(problem, of_x.undo(x, 3 + problem.spec.ndim), of_w.undo(w, 3 + problem.spec.ndim)))
+        return of_y.arrange(_defined(problem, of_x.undo(x, 3 + problem.spec.ndim), of_w.undo(w, 3 + problem.spec.ndim)))
 
     operands = lax.optimization_barrier((of_y.arrange(y), of_x.arrange(x), of_w.arrange(w)))
     seen = operands[0] if look_at == "result" else operands[1]
     y = lax.cond(jnp.isfinite(seen).all(), lambda y, x, w: y, by_definition, *operands)
     return of_y.undo(y, 3 + problem.spec.ndim)
+
+
+def _defined(problem: Problem, x: jax.Array, w: jax.Array) -> jax.Array:
+    """Convolve by the definition, one group after the other, which compiles once for all of them."""
+    if problem.groups == 1:
+        return xla.run(problem, x, w)
+    alone = dataclasses.replace(problem, groups=1)
+    return lax.map(lambda pair: xla.run(alone, pair[0][None], pair[1][None])[0], (x, w))

@@ -95,8 +95,11 @@ def cost(problem: Problem) -> Cost:
     sums = problem.multiply_adds
     if _over_outputs(problem):
         windows = problem.batch * problem.out_channels * problem.outputs
-        innermost = problem.w_shape[_innermost(_order(problem), problem.w_shape)]
-        terms = {"windows": windows, "window sums": sums}
+        wanted, (x_order, w_order, _) = _order_of_windows(problem), problem.spec.orders
+        innermost = problem.w_shape[_innermost(wanted, problem.w_shape)]
+        moves = zip((problem.x_shape, problem.w_shape), (x_order, w_order), strict=True)
+        moved = _windows.total_moves(*(_windows.moves(shape, order, wanted) for shape, order in moves))
+        terms = {"windows": windows, "window sums": sums, **moved}
         _, looped = _rounds(problem) or (0, 1)
         copied = padded * (looped if looped > 1 else 0)
         partial = sums // (looped * _reductions.BLOCKS[-1])
@@ -169,6 +172,17 @@ def _order_of_sums(problem: Problem) -> tuple[int, ...]:
         return order
     longest = max(reversed(order), key=lambda axis: shape[axis])
     return (*(axis for axis in order if axis != longest), longest)
+
+
+def _order_of_windows(problem: Problem) -> tuple[int, ...]:
+    """Return the order of the operands' canonical axes in which to sum over windows: the caller's, or few groups first.
+
+    Innermost, these are too short for vector instructions, which is worth two transpositions for many windows.
+    """
+    order = _order(problem)
+    if _innermost(order, problem.w_shape) == 0 and problem.groups < LANES and problem.outputs > WINDOWS:
+        return (0, *(axis for axis in order if axis != 0))
+    return order
 
 
 def _lanes(problem: Problem) -> int:
@@ -326,7 +340,7 @@ def _run_of_tap(problem: Problem, x: jax.Array, order: Sequence[int], tap: Seque
 def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     # Items of the batch and single kernels are arrays of their own, without the axis that told them apart: for where an
     # axis of length 1 stands in memory XLA may copy the whole array.
-    order = _order(problem)
+    order = _order_of_windows(problem)
     where = order.index(1)
     layout = _windows.Layout(tuple(axis for axis in order if axis != 1))
     axes = [axis for axis in layout.order if problem.w_shape[axis] > 1]
