@@ -22,7 +22,7 @@ SHARPNESS = 5.0
 MOST = 3.0
 # What the times count that the model is off by, like the distance beyond OFF and like its square below; and, for each
 # constant, the square of the logarithm by which it moved.
-TIMES = 0.1
+TIMES = 0.3
 OFF = 0.3
 MOVED = 1e-3
 # Problems that take less than so many seconds count less: calls take as long.
