@@ -27,8 +27,11 @@ SCRATCH_FREE = 64 * 2**20
 HEAVY_ADVANTAGE = 5.0
 # What the model cannot tell apart from XLA's convolution is left to that: it takes the least time to compile.
 XLA_ADVANTAGE = 1.1
-# Likewise, what it cannot tell apart from an algorithm that runs another one inside is left to those that do not.
+# Likewise, what it cannot tell apart from an algorithm that runs another one inside, or that blurs exact zeros by a
+# Fourier transform, is left to those that do neither.
 PLAIN_ADVANTAGE = 1.1
+# A Fourier transform has to save so many seconds as well, which of a short computation the model does not know.
+FFT_SAVES = 3e-6
 
 # How operands may be sharded: over at most so many devices along each of some of `jaxconv._algorithms.AXES`.
 Spread: TypeAlias = tuple[tuple[str, int], ...]
@@ -247,7 +250,8 @@ def _by_model(
         if gathers := candidates[name].gathers:
             penalties[name] = HEAVY_ADVANTAGE * max(devices for _, devices in spread)
             reasons[name] = f"{gathers}, without being {penalties[name]:g} times faster"
-    chosen = min(allowed, key=lambda name: times[name] * penalties[name])
+    saved = {name: FFT_SAVES * REGISTRY[name].uses_fft for name in allowed}
+    chosen = min(allowed, key=lambda name: times[name] * penalties[name] + saved[name])
     close = {name: f"less than {penalty / penalties[chosen]:.2g} times faster" for name, penalty in penalties.items()}
     slower = {name: f"{time / times[chosen]:.1f} times slower" for name, time in times.items()}
     return chosen, {
@@ -259,7 +263,8 @@ def advantage(algorithm: Algorithm) -> float:
     """Return how many times faster than XLA's convolution an algorithm must be by the model."""
     if algorithm.name == "xla":
         return 1.0
-    return XLA_ADVANTAGE if algorithm.inner is None else XLA_ADVANTAGE * PLAIN_ADVANTAGE
+    is_plain = algorithm.inner is None and not algorithm.uses_fft
+    return XLA_ADVANTAGE if is_plain else XLA_ADVANTAGE * PLAIN_ADVANTAGE
 
 
 def too_much_scratch(problem: Problem, cost: Cost) -> str:

@@ -175,10 +175,7 @@ def _order_of_sums(problem: Problem) -> tuple[int, ...]:
 
 
 def _order_of_windows(problem: Problem) -> tuple[int, ...]:
-    """Return the order of the operands' canonical axes in which to sum over windows: the caller's, or few groups first.
-
-    Innermost, these are too short for vector instructions, which is worth two transpositions for many windows.
-    """
+    """Return the order of the operands' axes in which to sum over windows; few groups are too short to be innermost."""
     order = _order(problem)
     if _innermost(order, problem.w_shape) == 0 and problem.groups < LANES and problem.outputs > WINDOWS:
         return (0, *(axis for axis in order if axis != 0))
@@ -315,8 +312,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     else:
         y = once(_terms(problem), compute, x, w) if len(cuts) == 2 else once.apart(compute, x, w)
     if row:
-        y = lax.reshape(y, along)
-        y = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0)] * (y.ndim - 1) + [(0, dropped, 0)])
+        y = lax.pad(lax.reshape(y, along), jnp.zeros((), y.dtype), [(0, 0, 0)] * (len(along) - 1) + [(0, dropped, 0)])
         y = lax.slice_in_dim(y.reshape(*y.shape[:-1], -1, row), 0, row - dropped, axis=-1)
     return _windows.Layout(order).undo(lax.reshape(y, [shape[axis] for axis in order]), len(order))
 
