@@ -13,7 +13,7 @@ from jaxconv._algorithms import REGISTRY, Algorithm
 from jaxconv._cost import Cost, is_calibrated, seconds
 from jaxconv._simplify import simplify
 from jaxconv._spec import Method, Problem
-from jaxconv._text import perhaps
+from jaxconv._text import duration, perhaps
 from jaxconv._tuning import Measurement, Tuning
 
 # Methods that name a choice rather than an algorithm.
@@ -253,6 +253,7 @@ def _by_model(
     saved = {name: FFT_SAVES * REGISTRY[name].uses_fft for name in allowed}
     chosen = min(allowed, key=lambda name: times[name] * penalties[name] + saved[name])
     close = {name: f"less than {penalty / penalties[chosen]:.2g} times faster" for name, penalty in penalties.items()}
+    close |= {name: f"{close[name]}, or saves less than {duration(FFT_SAVES)}" for name in allowed if saved[name]}
     slower = {name: f"{time / times[chosen]:.1f} times slower" for name, time in times.items()}
     return chosen, {
         name: reasons[name] or (slower[name] if times[name] > times[chosen] else close[name]) for name in times

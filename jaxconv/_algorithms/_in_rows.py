@@ -71,10 +71,10 @@ def sum_over_taps(problem: Problem, axis: int, x: jax.Array, w: jax.Array, once:
         x = lax.reshape(once.apart(functools.partial(_padded, axis=axis, low=low, length=shape[axis]), x), shape)
         low = 0
     outputs = problem.outputs
-    cuts = {0, outputs - outputs % EVEN, outputs} if joins(problem) else {0, outputs}
+    cuts = once.cuts(outputs, problem.taps) if joins(problem) else (0, outputs)
     parts = [
         lax.reshape(once.apart(functools.partial(_sums, problem, axis, low, first, stop), x, w), (stop - first,))
-        for first, stop in itertools.pairwise(sorted(cuts))
+        for first, stop in itertools.pairwise(cuts)
     ]
     # Joined apart: in a loop with anything else that is 50 times slower.
     y = parts[0] if len(parts) == 1 else once.apart(lambda *parts: lax.concatenate(parts, 0), *parts)
