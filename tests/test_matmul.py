@@ -97,6 +97,15 @@ def test_windows_are_gathered_in_equal_loops():
 
 
 @pytest.mark.x32
+def test_patches_have_as_many_slices_as_blocks():
+    """A patch of many taps is gathered row by row."""
+    case = Case("patches", (24, 39), (12, 13), (12, 13), n=2, c=3, o=5)
+    assert math.prod(case.taps) > matmul.MAX_WINDOWS
+    x, w = operands(case, "float32")
+    fn = jax.jit(functools.partial(conv, **case.options, channels_last=True, method="matmul"))
+    check("value", fn(x, w), x, w, case, "correlation", "float32", fft=False)
+
+
 @pytest.mark.parametrize(("taps", "runs"), [(2, (16,)), (3, (24,)), (5, (24, 16)), (6, (24, 24)), (1, ())])
 def test_strided_windows_are_gathered_in_blocks(taps, runs):
     """What is read beyond the last window, to fill up a block, is not multiplied: an infinity there spreads nowhere."""

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 import pytest
 
+from jaxconv._algorithms import _library
 from jaxconv._ops import conv
 
 from .cases import Case, operands
-from .methods import check_inside_shard_map
+from .methods import check_inside_shard_map, problem
 from .tolerances import check
 
 UNPADDED = (
@@ -21,6 +22,7 @@ UNPADDED = (
     (Case("first axis, strided", (33, 9), (7, 3), strides=(2, 1), n=2, c=65, o=2), 0),
     (Case("only one axis has room", (12, 30), (5, 1), c=130, o=2), 0),
     (Case("groups", (20, 21), (3, 3), g=2, c=48, o=1), 1),
+    (Case("many taps, as many channels", (16, 15), (9, 9), n=3, c=33, o=33), 0),
 )
 
 
@@ -69,6 +71,22 @@ def test_last_sample_of_padding_is_left_to_convolution(case):
     text = function.lower(x, w).as_text()
     assert "stablehlo.pad" in text
     assert sorted(re.findall(r"pad = \[\[0, (.)\], \[0, (.)\]\]", text)[0]) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("case", "share"),
+    [
+        (Case("one tile", (20, 56), (3, 3), padding=1, c=64, o=64), 1.0),
+        (Case("long rows", (20, 128), (3, 3), padding=1, c=64, o=64), 1 / 2),
+        (Case("many channels", (20, 56), (3, 3), padding=1, c=64, o=128), 1 / 2),
+        (Case("a tile and a half", (20, 56), (3, 3), padding=1, c=64, o=96), 2 / 3),
+        (Case("short sums", (20, 256), (3, 3), padding=1, c=32, o=64), 1.0),
+    ],
+    ids=lambda value: value.name if isinstance(value, Case) else None,
+)
+def test_share_of_the_busier_core(case, share):
+    """As measured on two cores: 50 multiply-adds a nanosecond where one core computes all, up to 100 otherwise."""
+    assert _library.busier(problem(case, "float32")) == pytest.approx(share)
 
 
 LOOPED = Case("looped", (9, 7), (3, 2), padding=1, g=11, n=2, c=3, o=5)

@@ -33,6 +33,7 @@ KINDS = (
     "large image",
     "one axis",
     "large layer",
+    "network layer",
 )
 # The share of layers whose channels come first.
 CHANNELS_FIRST = 0.3
@@ -112,6 +113,15 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
             channels, out = (int(rng.choice([64, 90, 96, 128, 192, 256, 384, 512])) for _ in range(2))
             batch, taps = between(rng, 1, 16), [int(rng.choice([1, 2, 3, 3, 3, 5])) for _ in range(ndim)]
             size = [between(rng, 4, {1: 1000, 2: 56, 3: 14}[ndim]) for _ in range(ndim)]
+        if kind == "network layer":
+            ndim, batch = int(rng.choice([1, 2, 2, 2, 3])), between(rng, 1, 64)
+            size = [
+                int(rng.choice({1: [64, 250, 1000], 2: [7, 8, 14, 16, 28, 32, 56, 64], 3: [8, 14, 16]}[ndim]))
+            ] * ndim
+            taps = [int(rng.choice([1, 2, 3, 3, 3, 4, 5, 7]))] * ndim
+            channels, out = (int(rng.choice([3, 6, 16, 32, 32, 64, 64, 128, 256])) for _ in range(2))
+            if rng.uniform() < 0.15:
+                groups, channels, out = 8 * channels, 1, 1
         if kind == "narrow layer":
             channels, out = between(rng, 1, 8), between(rng, 1, 8)
         if kind == "large layer":
@@ -128,12 +138,14 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
         held = groups_in_front(held) if kind == "models" else held
     steps = tuple(int(s) for s in rng.integers(1, 4, ndim)) if kind in ("dilated", "strided", "transposed") else None
     steps = tuple(taps) if kind == "patches" else steps
+    if kind == "network layer":
+        steps = (int(rng.choice([1, 1, 1, 2])),) * ndim
     ones = (1,) * ndim
     pads = [int(rng.integers(0, t + 1)) for t in taps]
-    if kind in ("aligned layer", "narrow layer", "wide layer"):
+    if kind in ("aligned layer", "narrow layer", "wide layer", "network layer"):
         pads = [t // 2 for t in taps] if rng.uniform() < 0.5 else [0] * ndim
     spec = ConvSpec(
-        strides=steps if steps and kind in ("strided", "patches") else ones,
+        strides=steps if steps and kind in ("strided", "patches", "network layer") else ones,
         padding=tuple((pad, pad) for pad in pads),
         lhs_dilation=steps if steps and kind == "transposed" else ones,
         rhs_dilation=steps if steps and kind == "dilated" else ones,

@@ -77,8 +77,8 @@ def _split(problem: Problem) -> int | None:
 
     admissible = []
     for leading in range(problem.spec.ndim + 1):
-        terms, windows = _counts(problem, leading)
-        if terms <= MAX_TERMS and windows <= MAX_WINDOWS:
+        terms, _ = _counts(problem, leading)
+        if terms <= MAX_TERMS and _slices(problem, leading) <= MAX_WINDOWS:
             admissible.append(leading)
     return min(admissible, key=time, default=None)
 
@@ -86,6 +86,13 @@ def _split(problem: Problem) -> int | None:
 def _counts(problem: Problem, leading: int) -> tuple[int, int]:
     """Return the number of taps on the leading axes, and on the others."""
     return math.prod(problem.kernel_shape[:leading]), math.prod(problem.kernel_shape[leading:])
+
+
+def _slices(problem: Problem, leading: int) -> int:
+    """Return how many slices of the input are gathered: windows, or blocks of them."""
+    _, windows = _counts(problem, leading)
+    runs = _runs(problem, leading)
+    return windows // problem.kernel_shape[-1] * len(runs) if runs else windows
 
 
 def supports(problem: Problem) -> str | None:
@@ -175,7 +182,7 @@ def cost(problem: Problem) -> Cost:
     if _outputs.applies(problem):
         return _outputs.work(problem).cost(problem)
     spatial = tuple(range(3, 3 + problem.spec.ndim))
-    x_order, _, y_order = problem.spec.orders
+    x_order, w_order, y_order = problem.spec.orders
     wanted = x_order if _matrices.channels_first(problem, problem.batch) else (0, 1, *spatial, 2)
     leading = _split(problem) or 0
     terms, count = _counts(problem, leading)
@@ -195,9 +202,25 @@ def cost(problem: Problem) -> Cost:
         scratch=(padded + windows + (products if terms > 1 else 0)) // chunks,
         moved=(
             _windows.moves(problem.x_shape, x_order, wanted),
+            _windows.moves(problem.w_shape, w_order, _order_of_kernel(problem, leading)),
             _windows.moves(problem.y_shape, wanted, y_order),
         ),
     ).cost(problem)
+
+
+def _outputs_lead(problem: Problem, leading: int) -> bool:
+    """Whether to multiply by a kernel with the outputs in front, as it is held."""
+    _, w_order, _ = problem.spec.orders
+    _, windows = _counts(problem, leading)
+    if windows > 1 or problem.groups > 1 or _matrices.channels_first(problem, problem.batch):
+        return False
+    return w_order[-1] == 2 and problem.batch * _positions(problem, leading) < ROWS
+
+
+def _order_of_kernel(problem: Problem, leading: int) -> tuple[int, ...]:
+    """Return the order of the kernel's axes in which it is multiplied."""
+    first, rest = range(3, 3 + leading), range(3 + leading, 3 + problem.spec.ndim)
+    return (0, *rest, *first, 1, 2) if _outputs_lead(problem, leading) else (0, *rest, 2, *first, 1)
 
 
 def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
@@ -216,9 +239,7 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
     offsets = [[k * d for k in range(taps)] for taps, d in zip(problem.kernel_shape, spec.rhs_dilation, strict=True)]
     if runs:
         offsets[-1] = list(range(len(runs)))
-    rows = problem.batch * _positions(problem, leading)
-    _, w_order, _ = spec.orders
-    outputs_lead = w_order[-1] == 2 and windows == 1 and rows < ROWS and not (groups or channels_first)
+    outputs_lead = _outputs_lead(problem, leading)
     late = range(leading) if _pads_products(problem, leading) else range(0)
     pad = functools.partial(_windows.pad, _in_blocks(problem, leading), layout=layout, axes=range(len(late), ndim))
 
@@ -268,11 +289,8 @@ def _sum_over_taps(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> 
         return lax.fori_loop(0, -(-problem.batch // chunk), step, y)
 
     # [g, o, c, *K] -> [g, (*rest, c), (*first, o)], or [(*first, o), c] where the kernel is held so.
-    first, rest = range(3, 3 + leading), range(3 + leading, 3 + ndim)
-    if outputs_lead:
-        w = w.transpose(0, *rest, *first, 1, 2).reshape(-1, problem.in_channels)
-    else:
-        w = w.transpose(0, *rest, 2, *first, 1).reshape(*groups, windows * problem.in_channels, -1)
+    w = w.transpose(_order_of_kernel(problem, leading))
+    w = w.reshape((-1, problem.in_channels) if outputs_lead else (*groups, windows * problem.in_channels, -1))
     x = layout.arrange(x)
     x = pad(x) if chunk == problem.batch else x
     y = _matrices.without_units(once, compute, shape, offsets[leading:], x, w)

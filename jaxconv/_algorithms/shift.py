@@ -5,8 +5,7 @@ a strided slice of the padded input times a scalar, which XLA fuses into a singl
 several axes the loop runs over the last; where that is too short for vector instructions it runs on into the next row
 of the padded input, and what it sums between rows is dropped.
 Where there are fewer outputs than taps, as in the kernel gradient of a long signal, the roles change: one sum over a
-window for each output, several of them in each pass over the operands (see `jaxconv._algorithms._reductions`). With
-channels to contract these are matrix products: see `jaxconv._algorithms.matmul`.
+window is written out for each output (see `jaxconv._algorithms._window_sums`).
 
 Cost: every multiply-add of the definition but none of im2col's traffic. The terms are unrolled in the program, so that
 their number is bounded: the time to compile grows with it. Those of many taps are unrolled for a few rows of the kernel
@@ -25,58 +24,42 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._algorithms import _in_rows, _reductions, _rows, _windows, exchange
+from jaxconv._algorithms import _in_rows, _rows, _sums, _window_sums, _windows
 from jaxconv._algorithms._once import DIVIDED, Call
-from jaxconv._cost import Cost, direct_error, fresh
+from jaxconv._cost import Cost, fresh
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, dilated
 
 MAX_TERMS = 256
-# With so many terms to a sum, an innermost axis that is shorter than LANES is worth two transpositions; with MANY_ALONE
-# one of fewer than ALONE groups, along which no sample is read twice.
+# With so many terms to a sum, an innermost axis that is too short is worth two transpositions; with MANY_ALONE one of
+# fewer than ALONE groups, along which no sample is read twice.
 MANY_TERMS = 32
-LANES = 8
 MANY_ALONE = 12
 ALONE = 4
 # Up to so many taps are padded each where it reads, without a copy: in one or two dimensions, around a long axis.
 FEW = 4
 LONG = 16
-# How many bytes a vector instruction takes, and how many terms cost as much as copying what is left when sums between
-# rows are dropped.
-VECTOR = 32
+# So many terms cost as much as copying what is left when sums between rows are dropped.
 DROPPING = 8
 # Rows that begin a multiple of PAGE bytes apart share their places in the first cache. If taps read more than SHARING
 # of them together, these displace each other: such rows are put WIDER elements further apart.
 PAGE = 4096
 SHARING = 10
 WIDER = 16
-# Up to WINDOWS sums over outputs are written out, and computed for other outputs in up to MAX_ROUNDS rounds. Outputs
-# that cannot be divided so are all written out, if they are at most MAX_WINDOWS.
-WINDOWS = 24
-MAX_ROUNDS = 16
-MAX_WINDOWS = 48
 
 
 def _terms(problem: Problem) -> int:
     return problem.taps * problem.in_channels
 
 
-def _over_outputs(problem: Problem) -> bool:
-    """Whether to unroll the outputs rather than the taps."""
-    pairs = problem.batch * problem.out_channels
-    # Without groups, pairs of channels are matrix products.
-    single = problem.groups > 1 or pairs == 1
-    return single and pairs * problem.outputs < _terms(problem) and _rounds(problem) is not None
-
-
 def supports(problem: Problem) -> str | None:
     """Return the reason if both unrolled forms would be too long, else None."""
-    if _over_outputs(problem) or _terms(problem) <= MAX_TERMS:
+    if _window_sums.applies(problem) or _terms(problem) <= MAX_TERMS:
         return None
-    terms, outputs = _terms(problem), problem.outputs
     return (
-        f"would unroll {terms} terms (at most {MAX_TERMS}), or {outputs} outputs (at most {WINDOWS} in each of at most "
-        f"{MAX_ROUNDS} rounds, of a single channel or of all pairs of channels in groups)"
+        f"would unroll {_terms(problem)} terms (at most {MAX_TERMS}), or {problem.outputs} outputs (at most "
+        f"{_window_sums.WINDOWS} in each of at most {_window_sums.MAX_ROUNDS} rounds, of a single channel or of all "
+        "pairs of channels in groups)"
     )
 
 
@@ -87,76 +70,48 @@ def gathers(problem: Problem) -> tuple[str, ...]:
 
 def cost(problem: Problem) -> Cost:
     """Return the cost of the unrolled form that `run` takes."""
-    itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
-    outputs, inputs = math.prod(problem.y_shape), math.prod(problem.x_shape)
-    padded = _windows.padded_size(problem)
-    terms: dict[str, float]
-    again = rounds = 0
-    sums = problem.multiply_adds
-    if _over_outputs(problem):
-        windows = problem.batch * problem.out_channels * problem.outputs
-        wanted, (x_order, w_order, _) = _order_of_windows(problem), problem.spec.orders
-        innermost = problem.w_shape[_innermost(wanted, problem.w_shape)]
-        moves = zip((problem.x_shape, problem.w_shape), (x_order, w_order), strict=True)
-        moved = _windows.total_moves(*(_windows.moves(shape, order, wanted) for shape, order in moves))
-        terms = {"windows": windows, "window sums": sums, **moved}
-        _, looped = _rounds(problem) or (0, 1)
-        copied = padded * (looped if looped > 1 else 0)
-        partial = sums // (looped * _reductions.BLOCKS[-1])
-    else:
-        innermost = problem.y_shape[_innermost(_order_of_sums(problem), problem.y_shape)]
-        row = _joined(problem)
-        if row:
-            sums *= row / innermost
-            innermost *= row
-        terms = {"sums" if problem.out_channels == 1 else "outer sums": sums}
-        # Sums over many channels spill registers, and strides scatter what neighbours read.
-        terms["deep sums"] = sums * min(problem.in_channels / MANY_TERMS, 1.0)
-        terms["strided sums"] = sums * any(stride > 1 for stride in problem.spec.strides)
-        order, wanted = _order(problem), _order_of_sums(problem)
-        channels_first = (2, *(axis for axis in wanted if axis != 2))
-        terms |= _windows.total_moves(
-            _windows.moves(problem.x_shape, order, channels_first),
-            _windows.moves(problem.y_shape, wanted, problem.spec.orders[2]),
-        )
-        division = _division(problem)
-        is_long = division is None and _in_rows.long_axis(problem) is not None and sums >= DIVIDED
-        copied, partial = outputs if row or (is_long and _in_rows.joins(problem)) else 0, 0
-        # Where each tap is padded on its own its loop asks of every sample whether it is there.
-        alone = _in_rows.pads_alone(problem) if is_long else _pads_alone(problem)
-        terms["padded sums"] = sums * alone
+    return (_window_sums.work if _window_sums.applies(problem) else _work)(problem).cost(problem)
+
+
+def _work(problem: Problem) -> _sums.Work:
+    outputs, inputs, padded = math.prod(problem.y_shape), math.prod(problem.x_shape), _windows.padded_size(problem)
+    order, wanted = _order(problem), _order_of_sums(problem)
+    sums, row = problem.multiply_adds, _joined(problem)
+    innermost = problem.y_shape[_sums.innermost(wanted, problem.y_shape)]
+    if row:
+        sums *= row / innermost
+        innermost *= row
+    division = _division(problem)
+    is_long = division is None and _in_rows.long_axis(problem) is not None and sums >= DIVIDED
+    # Where each tap is padded on its own its loop asks of every sample whether it is there.
+    alone = _in_rows.pads_alone(problem) if is_long else _pads_alone(problem)
+    channels_first = (2, *(axis for axis in wanted if axis != 2))
+    moved = _windows.total_moves(
+        _windows.moves(problem.x_shape, order, channels_first),
+        _windows.moves(problem.y_shape, wanted, problem.spec.orders[2]),
+    )
+    return _sums.Work(
+        sums=sums,
+        innermost=innermost,
+        padded=0 if alone else max(padded, inputs) if _wider(problem) else padded,
+        copied=outputs if row or (is_long and _in_rows.joins(problem)) else 0,
         # Each round copies what it reads, and adds to the result.
-        if division:
-            again, rounds = max(padded, inputs) + outputs, division.rounds
-        padded = 0 if alone else max(padded, inputs) if _wider(problem) else padded
-    # What is put between samples is decided sample by sample.
-    terms["dilated"] = padded * any(step > 1 for step in problem.spec.lhs_dilation)
-    # What is divided among cores has to wake them.
-    terms["divided"] = sums >= DIVIDED
-    # Each run along the innermost axis begins anew, and what does not fill a vector at its end is computed one by one;
-    # measured by the run that leaves as much as the average one.
-    lanes = _lanes(problem)
-    terms["runs"] = sums / innermost * (1 + innermost % lanes) / ((1 + lanes) / 2)
-    bytes_moved = itemsize * (inputs + 2 * (padded + copied + rounds * again) + outputs)
-    scratch = itemsize * (padded + copied + again + partial)
-    return Cost(
-        multiply_adds=problem.multiply_adds,
-        transform_flops=0,
-        bytes_moved=bytes_moved,
-        scratch=scratch,
-        error=direct_error(problem),
-        terms={"call": 1, "bytes": bytes_moved, "fresh": fresh(scratch, itemsize * outputs), **terms},
+        rounds=division.rounds if division else 0,
+        round=max(padded, inputs) + outputs if division else 0,
+        terms={
+            "sums" if problem.out_channels == 1 else "outer sums": sums,
+            # Sums over many channels spill registers, and strides scatter what neighbours read.
+            "deep sums": sums * min(problem.in_channels / MANY_TERMS, 1.0),
+            "strided sums": sums * any(stride > 1 for stride in problem.spec.strides),
+            "padded sums": sums * alone,
+            **moved,
+        },
     )
 
 
 def _order(problem: Problem) -> tuple[int, ...]:
     """Return the order of the canonical axes (of operands and result) in the caller's layout."""
     return problem.spec.orders[0]
-
-
-def _innermost(order: tuple[int, ...], shape: tuple[int, ...]) -> int:
-    """Return the last axis that is longer than 1."""
-    return next((axis for axis in reversed(order) if shape[axis] > 1), order[-1])
 
 
 def _order_of_sums(problem: Problem) -> tuple[int, ...]:
@@ -166,25 +121,12 @@ def _order_of_sums(problem: Problem) -> tuple[int, ...]:
     instructions: then the longest axis comes last.
     """
     order, shape = _order(problem), problem.y_shape
-    innermost = _innermost(order, shape)
+    innermost = _sums.innermost(order, shape)
     alone = innermost == 0 and shape[innermost] < ALONE
-    if _terms(problem) < (MANY_ALONE if alone else MANY_TERMS) or shape[innermost] >= LANES:
+    if _terms(problem) < (MANY_ALONE if alone else MANY_TERMS) or shape[innermost] >= _sums.LANES:
         return order
     longest = max(reversed(order), key=lambda axis: shape[axis])
     return (*(axis for axis in order if axis != longest), longest)
-
-
-def _order_of_windows(problem: Problem) -> tuple[int, ...]:
-    """Return the order of the operands' axes in which to sum over windows; few groups are too short to be innermost."""
-    order = _order(problem)
-    if _innermost(order, problem.w_shape) == 0 and problem.groups < LANES and problem.outputs > WINDOWS:
-        return (0, *(axis for axis in order if axis != 0))
-    return order
-
-
-def _lanes(problem: Problem) -> int:
-    """Return how many numbers a vector instruction adds up."""
-    return max(VECTOR // accumulation_dtype(problem.spec.out_dtype).itemsize, 1)
 
 
 def _joined(problem: Problem) -> int:
@@ -202,7 +144,7 @@ def _joined(problem: Problem) -> int:
         return 0
     length = shape[inner]
     row = length + dilated(problem.kernel_shape[inner - 3], spec.rhs_dilation[inner - 3]) - 1
-    lanes = _lanes(problem)
+    lanes = _sums.lanes(problem)
     alone = length // lanes + (length % lanes + 1) / 2
     return row if _terms(problem) * (alone - row / lanes) > DROPPING * alone else 0
 
@@ -220,7 +162,7 @@ def _division(problem: Problem) -> _rows.Division | None:
 
 def _pads_alone(problem: Problem) -> bool:
     """Whether to pad each tap on its own, rather than the input."""
-    spec, inner = problem.spec, _innermost(_order_of_sums(problem), problem.y_shape)
+    spec, inner = problem.spec, _sums.innermost(_order_of_sums(problem), problem.y_shape)
     if _terms(problem) > FEW or not 1 <= spec.ndim <= 2 or max(spec.lhs_dilation) > 1 or _joined(problem):
         return False
     padded = [3 + axis for axis, pads in enumerate(spec.padding) if any(pads)]
@@ -333,86 +275,10 @@ def _run_of_tap(problem: Problem, x: jax.Array, order: Sequence[int], tap: Seque
     return lax.slice(x, begin, end, steps)
 
 
-def _sum_over_windows(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
-    # Items of the batch and single kernels are arrays of their own, without the axis that told them apart: for where an
-    # axis of length 1 stands in memory XLA may copy the whole array.
-    order = _order_of_windows(problem)
-    where = order.index(1)
-    layout = _windows.Layout(tuple(axis for axis in order if axis != 1))
-    axes = [axis for axis in layout.order if problem.w_shape[axis] > 1]
-    shape = [problem.w_shape[axis] for axis in axes]
-    groups = [number for number, axis in enumerate(axes) if axis == 0]
-    looped, rounds = _rounds(problem) or (0, 1)
-    outputs = [size // rounds if axis == looped else size for axis, size in enumerate(problem.output_shape)]
-
-    def sums(*operands: jax.Array) -> jax.Array:
-        kernels = [lax.reshape(kernel, shape) for kernel in operands[problem.batch :]]
-        products = [
-            lax.mul(lax.reshape(_windows.of_output(problem, item, layout, m), shape), kernel)
-            for item, kernel in itertools.product(operands[: problem.batch], kernels)
-            for m in _windows.positions(outputs)
-        ]
-        return _reductions.totals(products, groups)
-
-    def compute(*operands: jax.Array) -> jax.Array:
-        if rounds == 1:
-            return sums(*operands)
-        items, kernels = operands[: problem.batch], operands[problem.batch :]
-        step, axis = outputs[looped] * problem.spec.strides[looped], layout.spatial[looped]
-        span = items[0].shape[axis] - (rounds - 1) * step
-
-        def some(i: jax.Array) -> jax.Array:
-            # In a call of its own, for what LLVM does not vectorise are loops with such a slice in them.
-            parts = [lax.dynamic_slice_in_dim(item, i * step, span, axis) for item in items]
-            return once(problem.taps, sums, *parts, *kernels)
-
-        return lax.map(some, jnp.arange(rounds))
-
-    x, w = lax.transpose(x, order), lax.transpose(_windows.as_correlation(problem, w), order)
-    items, kernels = ([lax.index_in_dim(a, i, where, keepdims=False) for i in range(a.shape[where])] for a in (x, w))
-    operands = [*(_windows.pad(problem, item, layout) for item in items), *kernels]
-    total = once(problem.outputs, compute, *operands)
-    total = total.reshape(rounds, problem.batch, problem.out_channels, *outputs, problem.groups)
-    total = jnp.moveaxis(total, (0, -1), (3 + looped, 0))
-    return total.reshape(problem.y_shape)
-
-
-def _rounds(problem: Problem) -> tuple[int, int] | None:
-    """Return over which axis of the outputs to loop, and in how many rounds; None if there are too many outputs."""
-    windows = problem.batch * problem.out_channels * problem.outputs
-    divisions = [
-        (rounds, axis)
-        for axis, size in enumerate(problem.output_shape)
-        for rounds in range(1, min(size, MAX_ROUNDS) + 1)
-        if size % rounds == 0 and windows <= rounds * WINDOWS
-    ]
-    if not divisions:
-        return (0, 1) if windows <= MAX_WINDOWS else None
-    rounds, axis = min(divisions)
-    return axis, rounds
-
-
-def _reads_all(problem: Problem) -> bool:
-    """Whether every output reads the whole input, as in the kernel gradient of a full convolution."""
-    spec = problem.spec
-    return (
-        all(steps == (1,) * spec.ndim for steps in (spec.strides, spec.lhs_dilation, spec.rhs_dilation))
-        and spec.padding == tuple((length - 1, length - 1) for length in problem.output_shape)
-        and spec.convention == "correlation"
-        and problem.outputs > 1
-    )
-
-
 def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
     """Convolve canonical operands, calling what must not be evaluated repeatedly by `once`."""
     spec = problem.spec
     accumulator = accumulation_dtype(spec.out_dtype)
     x, w = x.astype(accumulator), w.astype(accumulator)
-    if not _over_outputs(problem):
-        y = _sum_over_taps(problem, x, w, once)
-    elif _reads_all(problem):
-        # The same sums, over windows of the kernel: there is nothing to pad, and fewer products.
-        y = exchange.exchanged(problem, x, w, functools.partial(_sum_over_windows, once=once))
-    else:
-        y = _sum_over_windows(problem, x, w, once)
-    return y.astype(spec.out_dtype)
+    compute = _window_sums.run if _window_sums.applies(problem) else _sum_over_taps
+    return compute(problem, x, w, once).astype(spec.out_dtype)

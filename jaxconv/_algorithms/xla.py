@@ -28,7 +28,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from jaxconv._algorithms import _windows
+from jaxconv._algorithms import _library, _windows
 from jaxconv._cost import Cost, direct_error, fresh, idle
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, dilated, is_static
@@ -40,12 +40,11 @@ MAX_GROUPS = 16
 MIN_LOOPED_MULTIPLY_ADDS = 1 << 18
 # With so few channels XLA on CPU calls no library.
 LIBRARY_CHANNELS = 16
-# With kernels of so many bytes at most the library computes on one core.
-SERIAL_KERNEL = 320 << 10
 # Channels are read fast if there is a multiple of so many.
 EVEN = 8
-# An unpadded input is large from so many bytes, for as many input as output channels.
-LARGE_UNPADDED = 2 << 20
+# An unpadded input is large from so many bytes that are read, once for each tap that falls between two outputs, for as
+# many input as output channels.
+LARGE_UNPADDED = 7 << 20
 
 
 def supports(problem: Problem) -> str | None:
@@ -138,7 +137,7 @@ def cost(problem: Problem) -> Cost:
             f"{kind} idle": idle(products, problem.out_channels),
             # Vectors of channels are loaded whole.
             f"{kind} ragged": products * (problem.in_channels % EVEN > 0 or problem.out_channels % EVEN > 0),
-            f"{kind} serial": products * (itemsize * math.prod(problem.w_shape[1:]) <= SERIAL_KERNEL),
+            f"{kind} products of the busier core": products * _library.busier(_emitted(problem)),
             # Sums over all positions, such as the kernel gradient of a pointwise layer, are not its strength.
             "single products": products * (problem.outputs == 1),
             "kernel": math.prod(problem.w_shape),
@@ -213,9 +212,10 @@ def _with_padding(problem: Problem, axis: int, pads: tuple[int, int]) -> Problem
 def _is_large(problem: Problem) -> bool:
     """Whether the input is large for a library that it reaches without padding."""
     size = np.dtype(problem.spec.out_dtype).itemsize * problem.batch * math.prod(problem.input_shape)
+    stride = math.prod(problem.spec.strides)
     return (
-        problem.taps > 2 * math.prod(problem.spec.strides)
-        and size * problem.in_channels**2 >= LARGE_UNPADDED * problem.out_channels
+        problem.taps > 2 * stride
+        and size * problem.in_channels**2 * problem.taps >= LARGE_UNPADDED * stride * problem.out_channels
     )
 
 
