@@ -106,6 +106,7 @@ def test_patches_have_as_many_slices_as_blocks():
     check("value", fn(x, w), x, w, case, "correlation", "float32", fft=False)
 
 
+@pytest.mark.x32
 @pytest.mark.parametrize(("taps", "runs"), [(2, (16,)), (3, (24,)), (5, (24, 16)), (6, (24, 24)), (1, ())])
 def test_strided_windows_are_gathered_in_blocks(taps, runs):
     """What is read beyond the last window, to fill up a block, is not multiplied: an infinity there spreads nowhere."""

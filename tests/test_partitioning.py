@@ -25,7 +25,7 @@ from .test_shard_map import LAYOUTS
 from .tolerances import check
 
 # One device takes an FFT for all three, and the others are not ten times slower.
-LONG = Case("long", (2000,), (500,), n=4)
+LONG = Case("long", (4000,), (1000,), n=4)
 # One device takes phases, and XLA's own dilated convolution is not ten times slower.
 DILATED = Case("dilated", (40, 36), (3, 3), padding=4, rhs_dilation=4, n=2, c=4, o=4)
 # Every algorithm, on the first of these that it can run.

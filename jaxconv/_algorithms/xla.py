@@ -42,8 +42,8 @@ MIN_LOOPED_MULTIPLY_ADDS = 1 << 18
 LIBRARY_CHANNELS = 16
 # Channels are read fast if there is a multiple of so many.
 EVEN = 8
-# An unpadded input is large from so many bytes that are read, once for each tap that falls between two outputs, for as
-# many input as output channels.
+# An unpadded input is large from so many bytes, each counted once for every output that reads it, for as many input as
+# output channels.
 LARGE_UNPADDED = 7 << 20
 
 
