@@ -70,6 +70,7 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
     """Draw a forward problem of a kind."""
     groups, batch, channels, out = 1, 1, 1, 1
     held: Held | None = None
+    steps: tuple[int, ...] | None = None
     if kind == "signal":
         ndim, batch = 1, between(rng, 1, 4)
         size = [between(rng, 300, 1e6)]
@@ -122,12 +123,14 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
             channels, out = (int(rng.choice([3, 6, 16, 32, 32, 64, 64, 128, 256])) for _ in range(2))
             if rng.uniform() < 0.15:
                 groups, channels, out = 8 * channels, 1, 1
+            steps = (int(rng.choice([1, 1, 1, 2])),) * ndim
         if kind == "narrow layer":
             channels, out = between(rng, 1, 8), between(rng, 1, 8)
         if kind == "large layer":
             batch, channels, out = between(rng, 16, 256), between(rng, 1, 64), between(rng, 1, 64)
         if kind == "patches":
             taps = [between(rng, 2, {1: 32, 2: 16, 3: 4}[ndim])] * ndim
+            steps = tuple(taps)
         if kind == "pointwise":
             taps, channels, out = [1] * ndim, between(rng, 4, 1000), between(rng, 4, 1000)
         if kind == "grouped pointwise":
@@ -136,16 +139,14 @@ def forward(rng: np.random.Generator, kind: str, dtype: np.dtype) -> Problem:
             groups, channels, out = channels, 1, 1
         held = held_by_layers(ndim, channels_last=True)
         held = groups_in_front(held) if kind == "models" else held
-    steps = tuple(int(s) for s in rng.integers(1, 4, ndim)) if kind in ("dilated", "strided", "transposed") else None
-    steps = tuple(taps) if kind == "patches" else steps
-    if kind == "network layer":
-        steps = (int(rng.choice([1, 1, 1, 2])),) * ndim
+    if kind in ("dilated", "strided", "transposed"):
+        steps = tuple(int(s) for s in rng.integers(1, 4, ndim))
     ones = (1,) * ndim
     pads = [int(rng.integers(0, t + 1)) for t in taps]
     if kind in ("aligned layer", "narrow layer", "wide layer", "network layer"):
         pads = [t // 2 for t in taps] if rng.uniform() < 0.5 else [0] * ndim
     spec = ConvSpec(
-        strides=steps if steps and kind in ("strided", "patches", "network layer") else ones,
+        strides=steps if steps and kind not in ("dilated", "transposed") else ones,
         padding=tuple((pad, pad) for pad in pads),
         lhs_dilation=steps if steps and kind == "transposed" else ones,
         rhs_dilation=steps if steps and kind == "dilated" else ones,
