@@ -52,6 +52,13 @@ def direct_error(problem: Problem) -> float:
     return (problem.taps * problem.in_channels + 1) * unit_roundoff(dtype) + result_rounding(dtype)
 
 
+def direct_cost(
+    problem: Problem, *, multiply_adds: float, bytes_moved: float, scratch: float, terms: Mapping[str, float]
+) -> Cost:
+    """Return the cost of sums of products without a Fourier transform, each call of which takes some time by itself."""
+    return Cost(multiply_adds, 0, bytes_moved, scratch, direct_error(problem), {"call": 1, **terms})
+
+
 def fft_error(problem: Problem, points: int) -> float:
     """Bound of three transforms and a product: about eps (6 log2 N + channels), and the rounding of half precision."""
     dtype = problem.spec.out_dtype

@@ -13,7 +13,7 @@ from jax import numpy as jnp
 
 from jaxconv._algorithms import _windows
 from jaxconv._algorithms._once import DIVIDED, Call
-from jaxconv._cost import Cost, direct_error, fresh, idle
+from jaxconv._cost import Cost, direct_cost, fresh, idle
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
 
@@ -69,14 +69,12 @@ class Work:
         form = f"grouped {self.form}" if problem.groups > 1 else self.form
         # Processors that multiply bfloat16 do so at twice the rate.
         twice = self.form == "taps" and factors(problem) == jnp.bfloat16
-        return Cost(
+        return direct_cost(
+            problem,
             multiply_adds=self.multiply_adds,
-            transform_flops=0,
             bytes_moved=itemsize * (self.padded + 2 * self.windows + 2 * self.products),
             scratch=itemsize * self.scratch,
-            error=direct_error(problem),
             terms={
-                "call": 1,
                 "products": self.chunks * problem.groups,
                 "divided": self.multiply_adds >= DIVIDED,
                 "padded": itemsize * self.padded,

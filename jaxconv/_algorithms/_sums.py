@@ -5,12 +5,12 @@ import math
 from collections.abc import Mapping
 
 from jaxconv._algorithms._once import DIVIDED
-from jaxconv._cost import Cost, direct_error, fresh
+from jaxconv._cost import Cost, direct_cost, fresh
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
 
 # An axis that is shorter than so many elements is too short to be innermost.
-LANES = 8
+SHORT = 8
 # How many bytes a vector instruction takes.
 VECTOR = 32
 
@@ -27,7 +27,7 @@ class Work:
         Length of the runs that they are computed in.
     padded, copied
         Elements that padding copies, and those of other copies.
-    rounds, round
+    rounds, copied_each
         In how many rounds of a loop sums are computed, and how many elements each of those copies.
     partial
         Elements of partial sums.
@@ -40,7 +40,7 @@ class Work:
     padded: int
     copied: int
     rounds: int
-    round: int
+    copied_each: int
     terms: Mapping[str, float]
     partial: int = 0
 
@@ -48,16 +48,14 @@ class Work:
         """Return the cost of the sums and of the traffic around them."""
         itemsize = accumulation_dtype(problem.spec.out_dtype).itemsize
         inputs, outputs, filled = math.prod(problem.x_shape), math.prod(problem.y_shape), lanes(problem)
-        bytes_moved = itemsize * (inputs + 2 * (self.padded + self.copied + self.rounds * self.round) + outputs)
-        scratch = itemsize * (self.padded + self.copied + self.round + self.partial)
-        return Cost(
+        bytes_moved = itemsize * (inputs + 2 * (self.padded + self.copied + self.rounds * self.copied_each) + outputs)
+        scratch = itemsize * (self.padded + self.copied + self.copied_each + self.partial)
+        return direct_cost(
+            problem,
             multiply_adds=problem.multiply_adds,
-            transform_flops=0,
             bytes_moved=bytes_moved,
             scratch=scratch,
-            error=direct_error(problem),
             terms={
-                "call": 1,
                 "bytes": bytes_moved,
                 "fresh": fresh(scratch, itemsize * outputs),
                 **self.terms,

@@ -45,7 +45,7 @@ def work(problem: Problem) -> _sums.Work:
         copied=0,
         # Each round copies what it reads, into the same place.
         rounds=rounds if rounds > 1 else 0,
-        round=max(padded, math.prod(problem.x_shape)) if rounds > 1 else 0,
+        copied_each=max(padded, math.prod(problem.x_shape)) if rounds > 1 else 0,
         partial=sums // (rounds * _reductions.BLOCKS[-1]),
         terms={"windows": problem.batch * problem.out_channels * problem.outputs, "window sums": sums, **moved},
     )
@@ -62,7 +62,7 @@ def run(problem: Problem, x: jax.Array, w: jax.Array, once: Call) -> jax.Array:
 def _order(problem: Problem) -> tuple[int, ...]:
     """Return the order of the operands' axes in which to sum; few groups are too short to be innermost."""
     order, _, _ = problem.spec.orders
-    if _sums.innermost(order, problem.w_shape) == 0 and problem.groups < _sums.LANES and problem.outputs > WINDOWS:
+    if _sums.innermost(order, problem.w_shape) == 0 and problem.groups < _sums.SHORT and problem.outputs > WINDOWS:
         return (0, *(axis for axis in order if axis != 0))
     return order
 

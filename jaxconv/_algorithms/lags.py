@@ -27,7 +27,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _one_axis, _windows
-from jaxconv._cost import Cost, direct_error, fresh
+from jaxconv._cost import Cost, direct_cost, fresh
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
 
@@ -139,14 +139,12 @@ def cost(problem: Problem) -> Cost:
     results = flat.groups * flat.batch * flat.out_channels * block * length
     bytes_moved = 2 * itemsize * (copied + padded + results)
     scratch = itemsize * (held + padded + 2 * results)
-    return Cost(
+    return direct_cost(
+        problem,
         multiply_adds=products,
-        transform_flops=0,
         bytes_moved=bytes_moved,
         scratch=scratch,
-        error=direct_error(problem),
         terms={
-            "call": 1,
             "chunks": chunks if columns or chunks > 1 else 0,
             "multiply_adds": products,
             "series multiply_adds": 0 if columns else products,

@@ -97,7 +97,7 @@ def _work(problem: Problem) -> _sums.Work:
         copied=outputs if row or (is_long and _in_rows.joins(problem)) else 0,
         # Each round copies what it reads, and adds to the result.
         rounds=division.rounds if division else 0,
-        round=max(padded, inputs) + outputs if division else 0,
+        copied_each=max(padded, inputs) + outputs if division else 0,
         terms={
             "sums" if problem.out_channels == 1 else "outer sums": sums,
             # Sums over many channels spill registers, and strides scatter what neighbours read.
@@ -123,7 +123,7 @@ def _order_of_sums(problem: Problem) -> tuple[int, ...]:
     order, shape = _order(problem), problem.y_shape
     innermost = _sums.innermost(order, shape)
     alone = innermost == 0 and shape[innermost] < ALONE
-    if _terms(problem) < (MANY_ALONE if alone else MANY_TERMS) or shape[innermost] >= _sums.LANES:
+    if _terms(problem) < (MANY_ALONE if alone else MANY_TERMS) or shape[innermost] >= _sums.SHORT:
         return order
     longest = max(reversed(order), key=lambda axis: shape[axis])
     return (*(axis for axis in order if axis != longest), longest)

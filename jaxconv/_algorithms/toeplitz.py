@@ -31,7 +31,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _one_axis, _windows
-from jaxconv._cost import Cost, direct_error, fresh
+from jaxconv._cost import Cost, direct_cost, fresh
 from jaxconv._dtypes import accumulation_dtype
 from jaxconv._spec import Problem
 
@@ -143,14 +143,12 @@ def cost(problem: Problem) -> Cost:
         terms = {"series multiply_adds": multiply_adds, "series bytes": itemsize * read, **_one_axis.moves(problem)}
     bytes_moved = itemsize * (2 * read + 2 * inputs + 2 * matrix + 2 * outputs * (chunks > 1))
     scratch = itemsize * (held + inputs + 2 * matrix)
-    return Cost(
+    return direct_cost(
+        problem,
         multiply_adds=multiply_adds,
-        transform_flops=0,
         bytes_moved=bytes_moved,
         scratch=scratch,
-        error=direct_error(problem),
         terms={
-            "call": 1,
             "chunks": chunks if columns or chunks > 1 else 0,
             "multiply_adds": multiply_adds,
             "bytes": bytes_moved,

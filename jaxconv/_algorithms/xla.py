@@ -29,7 +29,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from jaxconv._algorithms import _library, _windows
-from jaxconv._cost import Cost, direct_error, fresh, idle
+from jaxconv._cost import Cost, direct_cost, fresh, idle
 from jaxconv._dtypes import accumulation_dtype, is_complex
 from jaxconv._spec import Problem, dilated, is_static
 
@@ -74,7 +74,8 @@ def cost(problem: Problem) -> Cost:
     pixels = outputs * problem.taps
     patches = pixels * problem.in_channels
     products = problem.multiply_adds / math.prod(problem.spec.lhs_dilation)
-    by_library = _by_library(_emitted(problem))
+    emitted = _emitted(problem)
+    by_library = _by_library(emitted)
     # XLA on CPU has fast code for one and two spatial axes, slower code for three, and a naive loop for the rest.
     kind = "library" if by_library else "plane" if problem.spec.ndim < 3 else "volume"
     looped = _looped(problem)
@@ -137,7 +138,7 @@ def cost(problem: Problem) -> Cost:
             f"{kind} idle": idle(products, problem.out_channels),
             # Vectors of channels are loaded whole.
             f"{kind} ragged": products * (problem.in_channels % EVEN > 0 or problem.out_channels % EVEN > 0),
-            f"{kind} products of the busier core": products * _library.busier(_emitted(problem)),
+            f"{kind} products of the busier core": products * _library.busier(emitted),
             # Sums over all positions, such as the kernel gradient of a pointwise layer, are not its strength.
             "single products": products * (problem.outputs == 1),
             "kernel": math.prod(problem.w_shape),
@@ -151,13 +152,12 @@ def cost(problem: Problem) -> Cost:
     shapes = (problem.x_shape, problem.w_shape, problem.y_shape)
     moved = _windows.total_moves(*map(_windows.moves, shapes, orders, wanted))
     scratch = itemsize * sum(map(math.prod, shapes))
-    return Cost(
+    return direct_cost(
+        problem,
         multiply_adds=problem.multiply_adds,
-        transform_flops=0,
         bytes_moved=itemsize * patches,
         scratch=scratch,
-        error=direct_error(problem),
-        terms={"call": 1, "fresh": fresh(scratch, itemsize * math.prod(problem.y_shape)), **moved, **terms},
+        terms={"fresh": fresh(scratch, itemsize * math.prod(problem.y_shape)), **moved, **terms},
     )
 
 
